@@ -11,6 +11,7 @@ hyper-parameter search draws.
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
@@ -19,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from bestiary.errors import OptionError, unknown_name
 
-__all__ = ["Ge", "Gt", "Le", "Lt", "Option", "Search", "options", "parse_assignments", "resolve"]
+__all__ = ["Ge", "Gt", "Le", "Lt", "Option", "Search", "options", "parse_assignments", "plain", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,23 @@ def parse_assignments(assignments: Sequence[str], argument: str = "--set") -> di
     for text in assignments:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
-            raise OptionError(f"{argument}: found {text!r}, wanted key=value, as in {argument} learning_rate=1e-4")
+            raise OptionError(
+                f"{argument}: found {text!r}, wanted key=value, as in {argument} learning_rate=1e-4"
+            )
         try:
             parsed[name.strip()] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise OptionError(f"{argument} {name.strip()}: cannot read the value {value!r}") from error
     return parsed
+
+
+def plain(value: Any) -> Any:
+    """Settings as YAML and JSON hold them: tuples become lists."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _validate(option: Option, value: Any, owner: str, strict: bool) -> Any:

@@ -6,14 +6,17 @@ Data sit in memory (or in a memory-mapped file) as uint8 levels; a batch is an i
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bestiary.data.specs import Spec
 from bestiary.errors import DataError
+from bestiary.randomness import derive_seed
 
 Binarise = Literal["none", "fixed", "dynamic"]
 
@@ -35,7 +38,11 @@ class Batch:
 
 
 class Split(ABC):
-    """One part of a data set: train, validation or test."""
+    """One part of a data set: train, validation or test.
+
+    Attributes:
+        labels: int64 class labels, shape (N,), or None. They are here whether or not batches carry them.
+    """
 
     labels: Tensor | None = None
 
@@ -49,26 +56,39 @@ class Split(ABC):
 
     @abstractmethod
     def take(self, indices: Tensor, *, generator: torch.Generator | None = None) -> Batch:
-        """The examples at `indices`, shape (B,), int64.
+        """The examples at `indices`, shape (B,), int64, on the CPU.
 
         `generator` drives what is random about an example (dynamic binarisation, endless sources);
         without it an example is always the same.
+
+        Raises:
+            IndexError: an index that is out of range.
         """
 
     def __getitem__(self, index: int | slice | Tensor | Sequence[int]) -> Batch:
         if isinstance(index, slice):
-            index = torch.arange(*index.indices(len(self)))
-        elif isinstance(index, int):
-            if not -len(self) <= index < len(self):
-                raise IndexError(index)
-            index = torch.tensor([index % len(self)])
-        return self.take(torch.as_tensor(index))
+            return self.take(torch.arange(*index.indices(len(self))))
+        chosen = torch.as_tensor(index)
+        if chosen.dtype == torch.bool:
+            if chosen.shape != (len(self),):
+                raise IndexError(f"mask: found shape {tuple(chosen.shape)}, wanted ({len(self)},)")
+            chosen = chosen.nonzero().squeeze(1)
+        return self.take(chosen.reshape(-1))
 
     def batches(self, size: int, *, limit: int | None = None) -> Iterator[Batch]:
-        """All examples (or the first `limit`) in order, `size` at a time; the last batch may be smaller."""
-        total = len(self) if limit is None else min(limit, len(self))
-        for start in range(0, total, size):
-            yield self[start : min(start + size, total)]
+        """All examples (or the first `limit`) in order, `size` at a time; the last batch may be smaller.
+
+        Raises:
+            DataError: an endless source without a `limit`.
+        """
+        if not self.endless:
+            limit = len(self) if limit is None else min(limit, len(self))
+        if limit is None:
+            raise DataError(
+                "limit: found None, wanted a number of examples: an endless source has no last one"
+            )
+        for start in range(0, limit, size):
+            yield self.take(torch.arange(start, min(start + size, limit)))
 
 
 class ArraySplit(Split):
@@ -76,38 +96,40 @@ class ArraySplit(Split):
 
     Arguments:
         x: uint8 levels k of shape (N, C, H, W), in memory or memory-mapped, or float points (N, dim).
-        levels: L; the public example is k/(L−1). None for points, which are passed through.
-        labels: int64 class labels, shape (N,).
+        levels: L of `x`; the public example is k/(L−1). None for points, which are passed through.
+        labels: int64 class labels of the split's examples, in their order.
+        rows: which rows of `x` the split consists of, in this order; all of them where it is None.
         conditional: whether batches carry the labels as their condition.
         binarise: "dynamic" draws every pixel from Bernoulli(k/(L−1)) afresh each time it is taken with a
             generator, "fixed" draws once and for all with `seed`.
-        seed: of the fixed binarisation.
+        seed: of the fixed draw, which is also what "dynamic" gives without a generator.
+
+    Raises:
+        DataError: a condition without labels, or points to binarise.
     """
 
     def __init__(
         self,
-        x: np.ndarray[Any, Any] | Tensor,
+        x: NDArray[Any] | Tensor,
         *,
         levels: int | None,
         labels: Tensor | None = None,
+        rows: NDArray[np.int64] | None = None,
         conditional: bool = False,
         binarise: Binarise = "none",
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
     ) -> None:
         if conditional and labels is None:
             raise DataError("condition: found 'classes', but these data have no class labels")
-        self.x = x
+        if binarise != "none" and levels is None:
+            raise DataError(f"binarise: found {binarise!r}, but these data are no images")
         self.labels = labels
+        self._x: NDArray[Any] = np.asarray(x)
+        self._rows = rows
         self._levels = levels
         self._conditional = conditional
-        self._dynamic = binarise == "dynamic"
-        self._fixed: Tensor | None = None
-        if binarise != "none":
-            if levels is None:
-                raise DataError("binarise: only images can be binarised")
-            generator = torch.Generator().manual_seed(seed)
-            grey = torch.as_tensor(np.asarray(x)).float() / (levels - 1)
-            self._fixed = torch.bernoulli(grey, generator=generator).to(torch.uint8)
+        self._binarise = binarise
+        self._seed = seed
 
     @property
     def endless(self) -> bool:
@@ -115,26 +137,52 @@ class ArraySplit(Split):
         return False
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self._x if self._rows is None else self._rows)
 
     def take(self, indices: Tensor, *, generator: torch.Generator | None = None) -> Batch:
         """See `Split.take`."""
+        chosen: NDArray[np.int64] = indices.numpy()
         condition = self.labels[indices] if self._conditional and self.labels is not None else None
-        if self._fixed is not None and not (self._dynamic and generator is not None):
-            return Batch(self._fixed[indices].float(), condition)
-        if isinstance(self.x, Tensor):
-            x = self.x[indices]
+        if self._levels is None:
+            return Batch(torch.from_numpy(self._stored(chosen)), condition)
+        if self._binarise == "none":
+            # In numpy: two torch threads would wait for each other longer than the division takes.
+            x = self._stored(chosen).astype(np.float32)
+            x /= self._levels - 1
+        elif self._binarise == "dynamic" and generator is not None:
+            k = self._stored(chosen)
+            u = torch.randint(
+                self._levels - 1, k.shape, generator=generator, dtype=torch.uint8, device=generator.device
+            )
+            x = (u.cpu().numpy() < k).astype(np.float32)  # P(u < k) = k/(L−1), u uniform on 0 … L−2
         else:
-            x = torch.from_numpy(self.x[indices.numpy()])
-        if self._levels is not None:
-            x = x.float().div_(self._levels - 1)
-        if self._dynamic:
-            x = torch.bernoulli(x, generator=generator)
-        return Batch(x, condition)
+            x = np.take(self._drawn_once, chosen, axis=0).astype(np.float32)
+        return Batch(torch.from_numpy(x), condition)
+
+    def _stored(self, chosen: NDArray[np.int64]) -> NDArray[Any]:
+        rows = chosen if self._rows is None else np.take(self._rows, chosen)
+        return np.take(self._x, rows, axis=0)
+
+    @cached_property
+    def _drawn_once(self) -> NDArray[np.bool_]:
+        assert self._levels is not None
+        draw = np.random.default_rng(self._seed)
+        binary = np.empty((len(self), *self._x.shape[1:]), dtype=np.bool_)
+        for start in range(0, len(self), 4096):  # in pieces, so that the noise needs no second copy
+            k = self._stored(np.arange(start, min(start + 4096, len(self))))
+            binary[start : start + 4096] = draw.integers(self._levels - 1, size=k.shape, dtype=np.uint8) < k
+        return binary
 
 
 class EndlessSplit(Split):
-    """Examples made on demand by `draw(n, generator)`; they never repeat and have no epoch."""
+    """Examples made on demand by `draw(n, generator)`; they never repeat and have no epoch.
+
+    Arguments:
+        draw: makes n examples on the CPU, whatever the generator's device.
+    """
+
+    _block = 1024
+    _seed = 0x626C6F636B  # a namespace of its own: no block repeats what a small seed draws elsewhere
 
     def __init__(self, draw: Callable[[int, torch.Generator], Batch]) -> None:
         self._draw = draw
@@ -148,10 +196,25 @@ class EndlessSplit(Split):
         raise TypeError("an endless source has no length")
 
     def take(self, indices: Tensor, *, generator: torch.Generator | None = None) -> Batch:
-        """Fresh examples, as many as there are indices; the generator alone decides which."""
-        if generator is None:
-            generator = torch.Generator().manual_seed(int(indices[0]))
-        return self._draw(len(indices), generator)
+        """Fresh examples, as many as there are indices; the generator alone decides which.
+
+        Without a generator example i is a function of i: it is drawn with its block of 1,024.
+        """
+        if generator is not None:
+            return self._draw(len(indices), generator)
+        if len(indices) and int(indices.min()) < 0:
+            raise IndexError(
+                f"index {int(indices.min())}: an endless source has no last example to count from"
+            )
+        blocks, block = torch.unique(indices // self._block, return_inverse=True)
+        drawn = [
+            self._draw(self._block, torch.Generator().manual_seed(derive_seed(self._seed, int(number))))
+            for number in blocks
+        ]
+        place = block * self._block + indices % self._block
+        x = torch.cat([batch.x for batch in drawn])[place]
+        conditions = [batch.condition for batch in drawn if batch.condition is not None]
+        return Batch(x, torch.cat(conditions)[place] if conditions else None)
 
 
 @dataclass(frozen=True)

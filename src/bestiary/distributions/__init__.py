@@ -1,0 +1,1 @@
+"""Distributions: log-probabilities in nats."""

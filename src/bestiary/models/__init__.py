@@ -1,0 +1,35 @@
+"""Models. `base` is the page to read first; each family has a folder, each idea a file."""
+
+from bestiary.models.base import (
+    Batch,
+    Clock,
+    ClosedForm,
+    Completer,
+    Critic,
+    Encoder,
+    Likelihood,
+    LikelihoodBound,
+    Model,
+    Move,
+    Player,
+    Sampler,
+    Step,
+    Translator,
+)
+
+__all__ = [
+    "Batch",
+    "Clock",
+    "ClosedForm",
+    "Completer",
+    "Critic",
+    "Encoder",
+    "Likelihood",
+    "LikelihoodBound",
+    "Model",
+    "Move",
+    "Player",
+    "Sampler",
+    "Step",
+    "Translator",
+]

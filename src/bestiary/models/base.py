@@ -15,18 +15,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bestiary.config import resolve
+from bestiary.config import plain, resolve
 from bestiary.data.specs import ImageSpec, Spec
 from bestiary.data.splits import Batch, Split
+from bestiary.distributions.observation import Treatment
 from bestiary.errors import BestiaryError, DataError
-
-Treatment = Literal["mass", "dequantised", "density", "grey Bernoulli"]
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Clock:
         return self.examples / self.epoch_size if self.epoch_size else 0.0
 
 
-def constant(clock: Clock) -> float:  # noqa: ARG001
+def constant(clock: Clock) -> float:
     """The schedule that leaves the learning rate alone."""
     return 1.0
 
@@ -155,20 +155,21 @@ class Model(nn.Module, ABC):
         settings: the resolved keyword arguments of the constructor.
         batch_size: examples per update.
         max_grad_norm: the gradient of each update is clipped to this norm; None for no clipping.
-        bfloat16: whether costs are safe under bfloat16 autocast.
+        bfloat16_safe: whether costs are safe under bfloat16 autocast.
     """
 
     spec: Spec
     settings: dict[str, Any]
     batch_size: int
     max_grad_norm: float | None = None
-    bfloat16: bool = True
+    bfloat16_safe: bool = True
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         model = super().__new__(cls)
         if args or kwargs:  # copy.deepcopy calls without arguments and restores `settings` itself
             named = {name: value for name, value in kwargs.items() if name != "spec"}
-            object.__setattr__(model, "settings", resolve(cls, named, owner=cls.__name__, strict=True))
+            resolved = resolve(cls, named, owner=cls.__name__, strict=True)
+            object.__setattr__(model, "settings", plain(resolved))
         return model
 
     def __init__(self, spec: Spec, *, batch_size: int) -> None:
@@ -184,19 +185,20 @@ class Model(nn.Module, ABC):
     def moves(self, clock: Clock) -> Sequence[Move]:
         """One round of the training game."""
 
-    def initialise(self, batch: Batch) -> None:  # noqa: B027
+    def initialise(self, batch: Batch) -> None:
         """Data-dependent initialisation: called once, before optimisers exist."""
 
     @classmethod
     def tiny(cls, spec: Spec) -> Self:
         """The smallest honest instance, for tests; subclasses shrink their networks here."""
-        return cls(spec)
+        kind: Any = cls
+        model: Self = kind(spec)
+        return model
 
     @property
     def device(self) -> torch.device:
         """Where the parameters live."""
-        tensor = next(iter(self.parameters()), None)
-        tensor = next(iter(self.buffers()), None) if tensor is None else tensor
+        tensor = next(chain(self.parameters(), self.buffers()), None)
         return torch.device("cpu") if tensor is None else tensor.device
 
     @property
@@ -350,7 +352,7 @@ class ClosedForm(Model):
         """None: nothing is stepped."""
         return {}
 
-    def moves(self, clock: Clock) -> Sequence[Move]:  # noqa: ARG002
+    def moves(self, clock: Clock) -> Sequence[Move]:
         """None: nothing is stepped."""
         return []
 

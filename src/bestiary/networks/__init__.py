@@ -1,0 +1,1 @@
+"""Networks: no costs in here."""

@@ -1,0 +1,1 @@
+"""Objectives: games, penalties and bounds, as pure functions of tensors."""

@@ -1,0 +1,1 @@
+"""Autoregressive models: every pixel from the earlier ones."""

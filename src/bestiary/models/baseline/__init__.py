@@ -1,0 +1,1 @@
+"""Baselines: what every other model must beat."""

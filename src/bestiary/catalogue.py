@@ -1,0 +1,177 @@
+"""Every model of the package, in one hand-written table; nothing here imports torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+from bestiary.errors import OptionError, unknown_name
+
+if TYPE_CHECKING:
+    from bestiary.data.specs import Spec
+    from bestiary.models.base import Model
+
+Family = Literal["autoregressive", "latent", "adversarial", "hybrid", "translation", "baseline"]
+Preset = Literal["paper", "laptop"]
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """One named model.
+
+    Attributes:
+        name: what people type.
+        path: "module:Class".
+        family: which of the six families.
+        summary: one line for the list.
+        paper: title, authors, year.
+        arxiv: number of the paper, or where it was published.
+        year: of the paper.
+        defaults: settings that make the class this model; the rest are the constructor's own defaults.
+        laptop: settings of the reduced preset, on top of the defaults.
+        aliases: other names that people type.
+    """
+
+    name: str
+    path: str
+    family: Family
+    summary: str
+    paper: str
+    arxiv: str
+    year: int
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    laptop: Mapping[str, Any] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+
+    def load(self) -> "type[Model]":
+        """The model's class."""
+        module, _, name = self.path.partition(":")
+        kind: type[Model] = getattr(import_module(module), name)
+        return kind
+
+    def settings(self, preset: Preset = "paper") -> dict[str, Any]:
+        """The settings of a preset, before the constructor's own defaults."""
+        if preset not in ("paper", "laptop"):
+            raise unknown_name("preset", preset, ["paper", "laptop"])
+        return {**self.defaults, **(self.laptop if preset == "laptop" else {})}
+
+
+_GAN = "bestiary.models.adversarial.gan:GAN"
+_GAN_LAPTOP = {
+    "channels": 32,
+    "learning_rate": 2e-4,
+    "beta1": 0.5,
+    "batch_norm_decay": 0.99,
+    "ema_half_life": 5000.0,
+}
+
+_ENTRIES = (
+    CatalogueEntry(
+        name="ppca",
+        path="bestiary.models.baseline.ppca:PPCA",
+        family="baseline",
+        summary="probabilistic PCA: one Gaussian of low rank, solved in closed form",
+        paper="Probabilistic Principal Component Analysis (Tipping & Bishop, 1999)",
+        arxiv="J. R. Stat. Soc. B 61(3)",
+        year=1999,
+        aliases=("pca",),
+    ),
+    CatalogueEntry(
+        name="gated-pixelcnn",
+        path="bestiary.models.autoregressive.gated_pixelcnn:GatedPixelCNN",
+        family="autoregressive",
+        summary="every pixel from all earlier ones, by masked convolutions without a blind spot",
+        paper="Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016)",
+        arxiv="1606.05328",
+        year=2016,
+    ),
+    CatalogueEntry(
+        name="vae",
+        path="bestiary.models.latent.vae:VAE",
+        family="latent",
+        summary="a decoder of Gaussian codes, trained through an encoder by a bound",
+        paper="Auto-Encoding Variational Bayes (Kingma & Welling, 2014)",
+        arxiv="1312.6114",
+        year=2014,
+        laptop={
+            "network": "infogan", "channels": 32, "latent_dim": 32, "optimizer": "adam", "learning_rate": 1e-3,
+        },
+    ),
+    CatalogueEntry(
+        name="minimax-gan",
+        path=_GAN,
+        family="adversarial",
+        summary="the original game, whose generator gradient vanishes when the discriminator is sure",
+        paper="Generative Adversarial Networks (Goodfellow et al., 2014)",
+        arxiv="1406.2661",
+        year=2014,
+        defaults={"game": "minimax"},
+        laptop=_GAN_LAPTOP,
+    ),
+    CatalogueEntry(
+        name="ns-gan",
+        path=_GAN,
+        family="adversarial",
+        summary="the non-saturating game that everybody plays",
+        paper="Generative Adversarial Networks (Goodfellow et al., 2014), §3",
+        arxiv="1406.2661",
+        year=2014,
+        defaults={"game": "non_saturating"},
+        laptop=_GAN_LAPTOP,
+        aliases=("gan", "dcgan"),
+    ),
+)  # fmt: skip
+
+CATALOGUE: dict[str, CatalogueEntry] = {entry.name: entry for entry in _ENTRIES}
+ALIASES: dict[str, str] = {alias: entry.name for entry in _ENTRIES for alias in entry.aliases}
+
+
+def entry(name: str) -> CatalogueEntry:
+    """The entry of a name or alias.
+
+    Raises:
+        OptionError: no such model; the message names the nearest.
+    """
+    key = name.lower().replace("_", "-")
+    key = ALIASES.get(key, key)
+    if key not in CATALOGUE:
+        raise unknown_name("model", name, [*CATALOGUE, *ALIASES], "(`bestiary models` lists them)")
+    return CATALOGUE[key]
+
+
+def name_of(model: "Model") -> str | None:
+    """The catalogue's name for a model: the first entry of its class whose defaults it has."""
+    path = f"{type(model).__module__}:{type(model).__qualname__}"
+    for candidate in _ENTRIES:
+        if candidate.path == path and all(
+            model.settings.get(key) == value for key, value in candidate.defaults.items()
+        ):
+            return candidate.name
+    return None
+
+
+def create(name: str, *, spec: "Spec", seed: int = 0, preset: Preset = "paper", **settings: Any) -> "Model":
+    """Build a model of the catalogue, with weights drawn from `seed`.
+
+    Arguments:
+        name: of the catalogue, or an alias.
+        spec: of the data the model is for (`data.spec`).
+        seed: of the initial weights; the global random state is left alone.
+        preset: "paper" for the paper's settings, "laptop" for reduced ones.
+        settings: the constructor's keyword arguments, over the preset's.
+
+    Raises:
+        OptionError: an unknown model, setting or preset, or a value that is not valid.
+        DataError: the model cannot be made for such data.
+    """
+    from bestiary.config import resolve
+    from bestiary.randomness import forked_randomness
+
+    found = entry(name)
+    kind = found.load()
+    resolved = resolve(kind, {**found.settings(preset), **settings}, owner=found.name)
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise OptionError(f"seed: found {seed!r}, wanted a whole number ≥ 0")
+    with forked_randomness(seed):
+        model = kind(spec, **resolved)
+    return model.eval()

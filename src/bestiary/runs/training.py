@@ -1,0 +1,227 @@
+"""Train a model into a run folder, or go on where an interrupted training stopped."""
+
+import json
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bestiary.data.splits import Data
+from bestiary.errors import OptionError, RunError
+from bestiary.metrics.results import Score
+from bestiary.models.base import Clock, ClosedForm, Model
+from bestiary.runs.folder import (
+    Run,
+    RunConfig,
+    check_same_data,
+    locked,
+    next_folder,
+    read_config,
+    read_lines,
+    write_config,
+)  # fmt: skip
+from bestiary.runs.observers import Checkpoints, Log, Samples, Scores
+from bestiary.training.budget import Budget, parse_budget
+from bestiary.training.checkpoint import load_training, save_model
+from bestiary.training.files import told_in_one_line, write_text
+from bestiary.training.loop import Observer, Training
+from bestiary.training.runtime import Precision, Runtime, choose_runtime
+
+_OWN_FILES = {".lock"}
+
+
+def train(
+    model: Model,
+    data: Data,
+    *,
+    budget: str | Budget,
+    out: str | Path | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    device: str = "auto",
+    precision: Precision = "auto",
+    accumulate: int = 1,
+    observers: Sequence[Observer] = (),
+    score: Callable[[Model], Mapping[str, Score]] | None = None,
+    checkpoint_seconds: float = 60.0,
+) -> Run:
+    """Train `model` on `data` until the budget is spent, into a run folder.
+
+    A training that was interrupted goes on with `resume=True`, bit-equal to one that never was (same
+    machine and thread count, a budget that is not a time). A cost that is not finite or runs away stops
+    the run as a result: its status is "diverged", with the reason. Ctrl-C and SIGTERM save and stop.
+
+    Arguments:
+        model: freshly created; the trained weights end up in it, and in the run.
+        data: what to train on; only `data.train` is touched.
+        budget: "2 epochs", "500k examples", "10 minutes", "300 rounds", "2e15 flops",
+            "15625 discriminator updates".
+        out: the folder; by default the next free runs/NAME-001.
+        seed: of batch order and of everything random inside moves.
+        resume: go on with the run in `out`; start over where it has no checkpoint yet.
+        device: "auto", "cpu", "cuda", "mps".
+        precision: "auto" is bfloat16 where the hardware has it and the model allows it.
+        accumulate: compute each batch in so many parts, to save memory.
+        observers: called between rounds with the `Training`: a progress bar, your own.
+        score: called a few times over the budget; its scores go to scores.jsonl (validation split).
+        checkpoint_seconds: how often to save.
+
+    Raises:
+        OptionError: a budget, device or setting that cannot be.
+        RunError: the folder exists, cannot be written, is locked, or holds another configuration.
+        DataError: the model was made for other data.
+    """
+    check_same_data(model.spec, data, "model")
+    amount = parse_budget(budget)
+    if accumulate < 1:
+        raise OptionError(f"accumulate: found {accumulate}, wanted a whole number ≥ 1")
+    runtime = choose_runtime(model, device=device, precision=precision)
+    config = RunConfig.of(model, data, budget=amount, seed=seed, runtime=runtime, accumulate=accumulate)
+    folder = next_folder(config.model["name"]) if out is None else Path(out)
+    _prepare(folder, resume)
+    with locked(folder):
+        started = _resumed(folder, config) if resume else False
+        run = Run(folder)
+        if started and run.status in ("finished", "diverged"):
+            return run
+        with told_in_one_line(str(folder)):
+            if isinstance(model, ClosedForm):
+                write_config(folder, config)
+                _solve(model, data, run, seed, runtime)
+            else:
+                training = Training(
+                    model, data.train, budget=amount, seed=seed, runtime=runtime, accumulate=accumulate
+                )
+                if not started:
+                    write_config(folder, config)
+                _train(training, run, observers, score, checkpoint_seconds)
+    return run
+
+
+def _prepare(folder: Path, resume: bool) -> None:
+    with told_in_one_line("out"):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise RunError(f"out: cannot write {folder}: permission denied: choose another folder with --out")
+    if not resume and any(path.name not in _OWN_FILES for path in folder.iterdir()):
+        raise RunError(
+            f"out: {folder} exists already and is not empty: go on with --resume, or choose another --out"
+        )
+
+
+def _resumed(folder: Path, config: RunConfig) -> bool:
+    """Whether the folder holds this very configuration, started."""
+    if not (folder / "config.yaml").exists():
+        if any(path.name not in _OWN_FILES for path in folder.iterdir()):
+            raise RunError(f"out: {folder} is not empty and is no run folder: choose another --out")
+        return False
+    difference = read_config(folder).first_difference(config)
+    if difference is not None:
+        name, stored, asked = difference
+        raise RunError(
+            f"{name}: found {asked!r}, but the run in {folder} was started with {stored!r}:"
+            " resume it unchanged, or start a new run in another --out"
+        )
+    return True
+
+
+def _solve(model: ClosedForm, data: Data, run: Run, seed: int, runtime: Runtime) -> None:
+    if data.train.endless:
+        raise OptionError(
+            f"data: {data.name} is made on demand, but {run.config.model['name']} wants a fixed set"
+        )
+    runtime.place(model)
+    start = time.perf_counter()
+    model.fit(data.train, generator=torch.Generator().manual_seed(seed))
+    model.eval()
+    clock = Clock(
+        examples=len(data.train), rounds=1, seconds=time.perf_counter() - start,
+        epoch_size=len(data.train), progress=1.0,
+    )  # fmt: skip
+    save_model(model, run.folder / "checkpoints", asdict(clock))
+    Samples(run.folder / "samples", clock).draw(model, clock)
+    run.write_state("finished", "solved in closed form", **_facts(model, clock, runtime))
+
+
+def _train(
+    training: Training,
+    run: Run,
+    observers: Sequence[Observer],
+    score: Callable[[Model], Mapping[str, Score]] | None,
+    checkpoint_seconds: float,
+) -> None:
+    clock, model = training.clock, training.model
+    load_training(training, run.folder / "checkpoints")
+    for name in ("log.jsonl", "scores.jsonl"):
+        _forget_after(run.folder / name, clock.examples)
+
+    def note(status: str, reason: str = "") -> None:
+        run.write_state(status, reason, **_facts(model, clock, training.runtime))
+
+    checkpoints = Checkpoints(run.folder / "checkpoints", lambda: note("running"), checkpoint_seconds)
+    watching: list[Observer] = [
+        Log(run.folder / "log.jsonl", clock), Samples(run.folder / "samples", clock), checkpoints, *observers
+    ]  # fmt: skip
+    if score is not None:
+        watching.insert(2, Scores(run.folder / "scores.jsonl", clock, score))
+    note("running")
+    with _stop_on_signals() as asked_to_stop:
+        outcome = training.run(watching, asked_to_stop)
+    if outcome.status != "diverged":
+        checkpoints.save(training)
+    note(outcome.status, outcome.reason)
+
+
+def _facts(model: Model, clock: Clock, runtime: Runtime) -> dict[str, Any]:
+    return {
+        "clock": asdict(clock),
+        "parameters": model.parameter_count,
+        "versions": {
+            "bestiary": version("bestiary"), "torch": torch.__version__, "python": platform.python_version()
+        },
+        "hardware": {
+            "device": str(runtime.device),
+            "precision": runtime.precision,
+            "threads": torch.get_num_threads(),
+            "machine": f"{platform.system()} {platform.machine()}",
+        },
+    }  # fmt: skip
+
+
+def _forget_after(path: Path, examples: int) -> None:
+    """Drop lines that an interrupted training wrote after the checkpoint it goes on from."""
+    lines = read_lines(path)
+    kept = [line for line in lines if line["examples"] <= examples] if examples else []
+    if path.exists() and len(kept) != len(lines):
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[Callable[[], str]]:
+    """Between rounds, tell of the first Ctrl-C or SIGTERM; the second one interrupts at once."""
+    reason = ""
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: ""
+        return
+
+    def handle(number: int, _frame: object) -> None:
+        nonlocal reason
+        if reason:
+            raise KeyboardInterrupt
+        reason = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: reason
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,353 @@
+"""What a comparison found: everything that the table, the verdict and the report are made from."""
+
+import csv
+import json
+import math
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bestiary.data.specs import Spec, spec_from_dict, spec_to_dict
+from bestiary.errors import OptionError, RunError
+from bestiary.metrics.results import Score
+
+Status = Literal["finished", "diverged", "stopped"]
+Images = NDArray[np.uint8]
+Curve = NDArray[np.float64]
+
+FORMAT = 1
+REAL = "real/real"
+
+
+@dataclass(frozen=True)
+class ScoreInfo:
+    """How to read one kind of score.
+
+    Attributes:
+        title: its name in a heading or a sentence.
+        unit: of the value, "" for a pure number.
+        better: which direction is better.
+        meaning: one sentence for somebody who has not met it.
+        likelihood: whether it is a likelihood, which may be exact or a bound.
+        ranked: whether models are put in order by it; not where only the distance to real data counts.
+    """
+
+    title: str
+    unit: str
+    better: Literal["lower", "higher"]
+    meaning: str
+    likelihood: bool = False
+    ranked: bool = True
+
+
+SCORES: Mapping[str, ScoreInfo] = {
+    "bits_per_dim": ScoreInfo(
+        "Bits per dimension", "bits/dim", "lower",
+        "Negative log-likelihood of unseen data per pixel value: the bits that coding it with the model"
+        " would cost.",
+        likelihood=True,
+    ),
+    "nats": ScoreInfo(
+        "Negative log-likelihood", "nats", "lower",
+        "The same likelihood for one whole example, in nats (bits/dim × dimensions × ln 2).",
+        likelihood=True,
+    ),
+    "frechet": ScoreInfo(
+        "Fréchet distance", "", "lower",
+        "Distance between two Gaussians, one fitted to the features of real images, one to those of samples;"
+        " it is not zero between two sets of real images, so that floor stands beside it.",
+    ),
+    "prd_f8": ScoreInfo(
+        "PRD recall (F8)", "", "higher",
+        "How much of the real data the samples cover: the F-measure of the precision–recall curve that weighs"
+        " recall 8 times as much as precision.",
+    ),
+    "prd_f1_8": ScoreInfo(
+        "PRD precision (F1/8)", "", "higher",
+        "How much of what is sampled looks like real data: the F-measure of the same curve that weighs"
+        " precision 8 times as much as recall.",
+    ),
+    "classes_found": ScoreInfo(
+        "Classes found", "", "higher",
+        "The classes that a classifier trained on real data finds in at least 2 % of the samples each.",
+    ),
+    "class_confidence": ScoreInfo(
+        "Class confidence", "", "higher",
+        "The probability that this classifier gives to its own decision, averaged over the samples; blurred"
+        " or mixed samples lower it.",
+    ),
+    "memorisation": ScoreInfo(
+        "Memorisation", "", "lower",
+        "How much closer samples lie to training images than unseen real images do; a model that replays its"
+        " training set scores far above real/real.",
+        ranked=False,
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One line of a training log.
+
+    Attributes:
+        examples: real examples drawn so far.
+        seconds: time spent in moves so far.
+        terms: costs and their named parts.
+    """
+
+    examples: int
+    seconds: float
+    terms: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Entry:
+    """One model of a comparison: what it is, what it spent, what it scored, what it draws.
+
+    Attributes:
+        model: the name it is shown under, unique within the comparison.
+        family: its family in the catalogue.
+        paper: title or authors of its paper.
+        year: of the paper.
+        run: its run folder, relative to the comparison's folder.
+        status: "finished", or why its budget was not spent: "diverged" or "stopped".
+        reason: one line for a status that is not "finished".
+        parameters: number of trained parameters.
+        examples: real examples drawn.
+        updates: optimiser steps per player.
+        seconds: time spent in moves.
+        flops: floating-point operations of the training, or None where they were not counted.
+        sampling_seconds: time to draw 1,000 samples, or None where nothing was drawn.
+        settings: the resolved configuration.
+        scores: by name, the names of `SCORES`.
+        unavailable: name of a score to the reason why there is none ("ns-gan has no likelihood").
+        learning: the training log; empty for a model that is solved in closed form.
+        precision, recall: the PRD curve, arrays of one length, or None.
+        samples: uint8 (n, C, H, W), 0 is black and 255 white whatever the data's levels, or None.
+        neighbours: uint8 (m, 2, C, H, W), pairs of a sample and its nearest training image, or None.
+    """
+
+    model: str
+    family: str
+    paper: str
+    year: int
+    run: str
+    parameters: int
+    examples: int
+    seconds: float
+    status: Status = "finished"
+    reason: str = ""
+    updates: Mapping[str, int] = field(default_factory=dict)
+    flops: float | None = None
+    sampling_seconds: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, Score] = field(default_factory=dict)
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    learning: Sequence[Progress] = ()
+    precision: Curve | None = None
+    recall: Curve | None = None
+    samples: Images | None = None
+    neighbours: Images | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """Several models on the same data under one equal budget.
+
+    Attributes:
+        data: name of the data set, with its binarisation.
+        spec: what one example is.
+        sizes: number of examples in each split.
+        classes: names of the classes, empty where there are none.
+        fingerprint: of the data, to check that a repetition uses the same.
+        budget: as it was asked for.
+        seed: of every training.
+        split: the split that the scores are computed on.
+        n: number of samples that are scored per model.
+        entries: the models, in the order in which they were named.
+        floors: what real data score against real data.
+        floor_precision, floor_recall: the PRD curve of real against real, or None.
+        real: real images, uint8 (n, C, H, W), 0 is black and 255 white, or None.
+        command: what repeats the comparison.
+        versions: of the package and of what it is built on.
+        hardware: in words.
+        date: when it ended.
+        seconds_total: training, sampling and scoring together.
+    """
+
+    data: str
+    spec: Spec
+    sizes: Mapping[str, int]
+    classes: Sequence[str]
+    fingerprint: str
+    budget: str
+    seed: int
+    split: str
+    n: int
+    entries: Sequence[Entry]
+    command: str
+    versions: Mapping[str, str]
+    hardware: str
+    date: str
+    seconds_total: float
+    floors: Mapping[str, Score] = field(default_factory=dict)
+    floor_precision: Curve | None = None
+    floor_recall: Curve | None = None
+    real: Images | None = None
+
+    def __post_init__(self) -> None:
+        names = [entry.model for entry in self.entries]
+        for name in names:
+            if names.count(name) > 1:
+                raise OptionError(f"models: found {name!r} twice, wanted every model under its own name")
+
+    @property
+    def score_names(self) -> list[str]:
+        """The scores that any model has, in the order of `SCORES`."""
+        return [name for name in SCORES if any(name in entry.scores for entry in self.entries)]
+
+    def save(self, folder: Path) -> None:
+        """Write `comparison.json`, `comparison.csv` and `comparison.npz` into an existing folder."""
+        arrays: dict[str, NDArray[Any]] = {}
+        plain = _to_plain(self, arrays, "")
+        text = json.dumps({"format": FORMAT, **plain}, indent=1, ensure_ascii=False, allow_nan=False)
+        (folder / "comparison.json").write_text(text + "\n", encoding="utf-8")
+        savez: Callable[..., None] = np.savez_compressed  # its stub takes no names from a mapping
+        savez(folder / "comparison.npz", **arrays)
+        with (folder / "comparison.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(self.rows())
+
+    def rows(self) -> list[list[object]]:
+        """The table as rows of plain values, names first; None where there is no number."""
+        names = self.score_names
+        players = sorted({player for entry in self.entries for player in entry.updates})
+        header: list[object] = [
+            "model", "family", "year", "status", "reason", "parameters", "examples", "seconds", "flops",
+            "sampling_seconds_per_1000", *(f"updates_{player}" for player in players),
+        ]  # fmt: skip
+        for name in names:
+            header += [name, f"{name}_error", f"{name}_protocol"]
+        rows = [header]
+        for e in self.entries:
+            costs = [
+                e.parameters,
+                e.examples,
+                _finite(e.seconds),
+                _finite(e.flops),
+                _finite(e.sampling_seconds),
+            ]
+            about: list[object] = [e.model, e.family, e.year, e.status, e.reason, *costs]
+            about += [e.updates.get(player) for player in players]
+            rows.append(about + [cell for name in names for cell in _cells(e.scores.get(name))])
+        blank: list[object] = [None] * (9 + len(players))
+        rows.append([REAL, *blank, *(cell for name in names for cell in _cells(self.floors.get(name)))])
+        return rows
+
+    @classmethod
+    def load(cls, folder: Path) -> "Comparison":
+        """Read what `save` wrote; numbers that were not finite come back as NaN.
+
+        Raises:
+            RunError: the folder holds no comparison, or a damaged one.
+        """
+        try:
+            plain = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+            if plain.pop("format") != FORMAT:
+                raise ValueError("written by another release")
+            with np.load(folder / "comparison.npz", allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            entries = plain.pop("entries")
+            known: dict[str, Any] = {"entries": [_entry(e, arrays, f"{i}_") for i, e in enumerate(entries)]}
+            known["spec"] = spec_from_dict(plain.pop("spec"))
+            known["floors"] = _scores(plain.pop("floors"))
+            seconds_total = _number(plain.pop("seconds_total"))
+            return cls(**plain, **known, seconds_total=seconds_total, **_arrays(cls, arrays, ""))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+            wanted = "wanted a folder that `bestiary compare` has written"
+            raise RunError(f"{folder}: cannot read a comparison ({error}), {wanted}") from error
+
+
+def is_bound(name: str, score: Score) -> bool:
+    """Whether a likelihood is only a bound, so that the true value may be better.
+
+    What does not call itself exact is taken for a bound, which claims less.
+    """
+    return SCORES[name].likelihood and "exact" not in score.protocol.lower()
+
+
+def show(score: Score) -> str:
+    """A score as text: the error bar to one digit, or to two where it is below 3.55, and the value alike."""
+    if not math.isfinite(score.value):
+        return "not a number"
+    if score.error is None or not math.isfinite(score.error):
+        return f"{score.value:.4g}"
+    if score.error <= 0:
+        return f"{score.value:.4g} ± 0"
+    exponent = math.floor(math.log10(score.error))
+    decimals = max(0, (1 if score.error < 3.55 * 10.0**exponent else 0) - exponent)
+    return f"{score.value:.{decimals}f} ± {score.error:.{decimals}f}"
+
+
+_ARRAYS = {"precision", "recall", "samples", "neighbours", "floor_precision", "floor_recall", "real"}
+
+
+def _to_plain(owner: Comparison | Entry, arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for name in (f.name for f in fields(owner)):
+        value = getattr(owner, name)
+        if name in _ARRAYS:
+            if value is not None:
+                arrays[prefix + name] = np.asarray(value)
+        elif name == "entries":
+            plain[name] = [_to_plain(entry, arrays, f"{i}_") for i, entry in enumerate(value)]
+        else:
+            plain[name] = spec_to_dict(value) if name == "spec" else _plain(value)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Score | Progress):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float):
+        return _finite(value)
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _entry(plain: dict[str, Any], arrays: Mapping[str, NDArray[Any]], prefix: str) -> Entry:
+    learning = tuple(
+        Progress(p["examples"], _number(p["seconds"]), {k: _number(v) for k, v in p["terms"].items()})
+        for p in plain.pop("learning")
+    )
+    seconds, scores = _number(plain.pop("seconds")), _scores(plain.pop("scores"))
+    return Entry(**plain, seconds=seconds, scores=scores, learning=learning, **_arrays(Entry, arrays, prefix))
+
+
+def _arrays(owner: type[Any], arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, Any]:
+    return {f.name: arrays.get(prefix + f.name) for f in fields(owner) if f.name in _ARRAYS}
+
+
+def _scores(plain: Mapping[str, dict[str, Any]]) -> dict[str, Score]:
+    return {name: Score(**{**score, "value": _number(score["value"])}) for name, score in plain.items()}
+
+
+def _cells(score: Score | None) -> list[object]:
+    return [None] * 3 if score is None else [_finite(score.value), _finite(score.error), score.protocol]
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

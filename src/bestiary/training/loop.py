@@ -1,0 +1,239 @@
+"""The one training loop. Models say what to minimise; only this file calls `backward` and `step`."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.flop_counter import FlopCounterMode
+
+from bestiary.data.order import BatchOrder
+from bestiary.data.splits import Batch, Split
+from bestiary.errors import BestiaryError, OptionError
+from bestiary.models.base import Clock, Model, Move, Player, Step
+from bestiary.randomness import derive_seed, forked_randomness
+from bestiary.training.budget import Budget
+from bestiary.training.ema import Averages
+from bestiary.training.runtime import Runtime
+
+# A cost this many times larger than anything of the first updates is no longer learning anything.
+_DIVERGENCE = 1e6
+_FIRST_UPDATES = 20
+# Devices other than the CPU run ahead of Python: their costs are looked at this many at a time.
+_COSTS_IN_FLIGHT = 64
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended; a diverged one is a result too, with its reason."""
+
+    status: Literal["finished", "stopped", "diverged"]
+    reason: str = ""
+
+
+class DivergedError(Exception):
+    """A cost or a parameter that is not finite any more, or has run away."""
+
+
+Observer = Callable[["Training"], None]
+
+
+class Training:
+    """A model in training: its optimisers, averages and clock, and the loop that moves them.
+
+    Arguments:
+        model: placed on the runtime's device, and initialised from the data's first batch.
+        source: the training split.
+        budget: when to stop.
+        seed: of batch order and of everything random inside moves.
+        runtime: device and precision.
+        accumulate: the number of parts that each update's batch is computed in, to save memory.
+
+    Attributes:
+        clock: what has been spent.
+        terms: sums and counts of the costs' named terms since they were last taken by `take_terms`.
+    """
+
+    def __init__(
+        self, model: Model, source: Split, *, budget: Budget, seed: int, runtime: Runtime, accumulate: int = 1
+    ) -> None:
+        if model.batch_size % accumulate:
+            raise OptionError(
+                f"accumulate: found {accumulate}, wanted a divisor of the batch size {model.batch_size}"
+            )
+        self.model, self.source, self.budget, self.seed, self.runtime = model, source, budget, seed, runtime
+        self.accumulate = accumulate
+        self.clock = Clock(epoch_size=None if source.endless else len(source))
+        self._order = None if source.endless else BatchOrder(len(source), seed)
+        runtime.place(model)
+        with forked_randomness(derive_seed(seed, 0)), model.evaluation():
+            model.initialise(self._draw(0, model.batch_size, derive_seed(seed, 0)))
+        self.players: Mapping[str, Player] = model.players()
+        budget.check(endless=source.endless, players=self.players)
+        self.optimizers: dict[str, Optimizer] = {
+            name: player.optimizer(list(player.parameters)) for name, player in self.players.items()
+        }
+        self._learning_rates = {n: [g["lr"] for g in o.param_groups] for n, o in self.optimizers.items()}
+        self._owned = {name: {id(p) for p in player.parameters} for name, player in self.players.items()}
+        self.averages = Averages(model, self.players)
+        self.clock.updates = dict.fromkeys(self.players, 0)
+        self.flops_per_update: dict[str, float] = {}
+        self.terms: dict[str, tuple[Tensor, int]] = {}
+        self._batch_in_hand: tuple[int, int] | None = None
+        self._moving: str | None = None
+        self._in_flight: list[tuple[str, Tensor]] = []
+        self.largest_first_cost: dict[str, float] = {}
+
+    def run(self, observers: Sequence[Observer] = (), stop: Callable[[], str] = lambda: "") -> Outcome:
+        """Train until the budget is spent, a cost diverges, or `stop()` gives a reason.
+
+        Observers are called between rounds; what they draw never touches the training's randomness.
+        """
+        self._moving = None
+        with forked_randomness(derive_seed(self.seed, 0)):
+            try:
+                while self.clock.progress < 1:
+                    if reason := stop():
+                        return Outcome("stopped", reason)
+                    self.round()
+                    for observer in observers:
+                        observer(self)
+                self._look_at_costs()
+            except DivergedError as diverged:
+                return Outcome("diverged", str(diverged))
+            finally:
+                self._unfreeze()
+                self.model.eval()
+        return Outcome("finished")
+
+    def round(self) -> None:
+        """One pass through the model's moves."""
+        start = time.perf_counter()
+        self.model.train()
+        self._batch_in_hand = None
+        for index, move in enumerate(self.model.moves(self.clock)):
+            if self.clock.rounds % move.every == 0:
+                for repetition in range(move.times):
+                    self._update(move, index, repetition)
+        self.clock.rounds += 1
+        self.clock.seconds += time.perf_counter() - start
+        self.clock.progress = min(self.budget.spent(self.clock), 1.0)
+
+    def _update(self, move: Move, index: int, repetition: int) -> None:
+        player, optimizer = self._player(move.player), self.optimizers[move.player]
+        self._freeze_all_but(move.player)
+        for group, rate in zip(optimizer.param_groups, self._learning_rates[move.player], strict=True):
+            group["lr"] = rate * player.schedule(self.clock)
+        optimizer.zero_grad(set_to_none=True)
+        if move.batch == "new":
+            self._batch_in_hand = (
+                self.clock.examples,
+                derive_seed(self.seed, self.clock.rounds, index, repetition),
+            )
+            self.clock.examples += self.model.batch_size
+        key = f"{index}:{move.player}"
+        if key in self.flops_per_update:
+            self._gradients(move, index, repetition)
+        else:
+            with FlopCounterMode(display=False) as counter:
+                self._gradients(move, index, repetition)
+            self.flops_per_update[key] = float(counter.get_total_flops())
+        if self.model.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(player.parameters, self.model.max_grad_norm)
+        if self.runtime.device.type == "cpu" or len(self._in_flight) >= _COSTS_IN_FLIGHT:
+            self._look_at_costs()
+        optimizer.step()
+        if move.after is not None:
+            with torch.no_grad():
+                move.after()
+        self.averages.update(move.player, self.model.batch_size)
+        self.clock.updates[move.player] += 1
+        self.clock.flops += self.flops_per_update[key]
+
+    def _gradients(self, move: Move, index: int, repetition: int) -> None:
+        for part in range(self.accumulate):
+            seed = derive_seed(self.seed, self.clock.rounds, index, repetition, part)
+            torch.manual_seed(seed)  # dropout; the block in `run` forks the global state
+            step = Step(
+                size=self.model.batch_size // self.accumulate,
+                clock=self.clock,
+                generator=self.runtime.generator(seed),
+                optimizers=MappingProxyType(self.optimizers),
+                batch=None if move.batch == "none" else self._part_of_batch(part),
+            )
+            with self.runtime.autocast():
+                terms = move.cost(step)
+            (terms["loss"] / self.accumulate).backward()  # type: ignore[no-untyped-call]
+            self._in_flight.append((move.player, terms["loss"].detach()))
+            for name, value in terms.items():
+                total, count = self.terms.get(f"{move.player}/{name}", (0.0, 0))
+                self.terms[f"{move.player}/{name}"] = (value.detach() + total, count + 1)
+
+    def _part_of_batch(self, part: int) -> Batch:
+        if self._batch_in_hand is None:
+            raise BestiaryError("Move.batch: found 'same' before any batch was drawn in this round")
+        position, seed = self._batch_in_hand
+        size = self.model.batch_size // self.accumulate
+        return self._draw(position + part * size, size, derive_seed(seed, part))
+
+    def _draw(self, position: int, size: int, seed: int) -> Batch:
+        generator = torch.Generator().manual_seed(seed)
+        indices = (
+            torch.arange(position, position + size)
+            if self._order is None
+            else self._order.indices(position, size)
+        )
+        return self.source.take(indices, generator=generator).to(self.runtime.device)
+
+    def _player(self, name: str) -> Player:
+        if name not in self.players:
+            raise BestiaryError(f"Move.player: found {name!r}, wanted one of {', '.join(self.players)}")
+        return self.players[name]
+
+    def _freeze_all_but(self, name: str) -> None:
+        if self._moving != name:
+            for parameter in self.model.parameters():
+                parameter.requires_grad_(id(parameter) in self._owned[name])
+            self._moving = name
+
+    def _unfreeze(self) -> None:
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(True)
+            parameter.grad = None
+        self._moving = None
+
+    def _look_at_costs(self) -> None:
+        """Stop on a cost that is not finite, or has run away from all that the first updates saw."""
+        costs = torch.stack([cost for _, cost in self._in_flight]).tolist() if self._in_flight else []
+        for (player, _), cost in zip(self._in_flight, costs, strict=True):
+            where = f"in round {self.clock.rounds}, after {self.clock.examples} examples"
+            if not math.isfinite(cost):
+                raise DivergedError(f"the cost of the {player} is {cost} {where}")
+            first = self.largest_first_cost.get(player, 0.0)
+            if self.clock.updates[player] < _FIRST_UPDATES:
+                self.largest_first_cost[player] = max(first, abs(cost))
+            elif abs(cost) > _DIVERGENCE * (1 + first):
+                raise DivergedError(f"the cost of the {player} has run away to {cost:.3g} {where}")
+        self._in_flight.clear()
+
+    def take_terms(self) -> dict[str, float]:
+        """Means of the costs' terms since the last call, by "player/term"."""
+        means = {name: float(total) / count for name, (total, count) in self.terms.items()}
+        self.terms = {}
+        return means
+
+    def check_finite(self) -> None:
+        """Refuse to keep weights that are not finite.
+
+        Raises:
+            DivergedError: a parameter or buffer holds nan or an infinity.
+        """
+        self._look_at_costs()
+        for name, tensor in self.model.state_dict().items():
+            if isinstance(tensor, Tensor) and tensor.is_floating_point() and not tensor.isfinite().all():
+                raise DivergedError(f"{name} is not finite any more in round {self.clock.rounds}")

@@ -1,0 +1,77 @@
+"""The one place that names devices: where training runs, and in which precision."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from bestiary.data.specs import ImageSpec
+from bestiary.errors import OptionError
+from bestiary.models.base import Model
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A device and a precision."""
+
+    device: torch.device
+    precision: Literal["float32", "bfloat16"]
+
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Costs run under bfloat16 autocast where the precision says so."""
+        if self.precision == "float32":
+            yield
+        else:
+            with torch.autocast(self.device.type, dtype=torch.bfloat16):
+                yield
+
+    def place(self, model: Model) -> None:
+        """Move a model to the device; networks of images become channels-last, which is faster."""
+        model.to(self.device)
+        if isinstance(model.spec, ImageSpec):
+            nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def generator(self, seed: int) -> torch.Generator:
+        """A seeded generator on the device."""
+        return torch.Generator(self.device).manual_seed(seed)
+
+
+def choose_runtime(model: Model, *, device: str = "auto", precision: Precision = "auto") -> Runtime:
+    """The runtime for a model: the fastest device there is, bfloat16 where hardware and model allow it.
+
+    Raises:
+        OptionError: a device that this machine does not have, or bfloat16 for a model that refuses it.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            device = "cuda"
+        else:
+            device = "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise OptionError(
+            f"device: found {device!r}, which this machine does not have; wanted auto or cpu"
+        ) from error
+    if precision == "bfloat16" and not model.bfloat16_safe:
+        raise OptionError(f"precision: found bfloat16, but {type(model).__name__} wants float32")
+    if precision == "auto":
+        precision = "bfloat16" if model.bfloat16_safe and _has_bfloat16(chosen) else "float32"
+    if precision not in ("float32", "bfloat16"):
+        raise OptionError(f"precision: found {precision!r}, wanted auto, float32 or bfloat16")
+    return Runtime(chosen, precision)
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )

@@ -1,0 +1,64 @@
+"""Every model of the catalogue is held to `check_model`, on every kind of data it is made for."""
+
+import pytest
+import torch
+
+from bestiary import catalogue
+from bestiary.data.specs import Classes, ImageSpec, PointSpec
+from bestiary.errors import OptionError
+from bestiary.testing import check_model
+
+GREY = ImageSpec(1, 8, 8, levels=4)
+BINARY = ImageSpec(1, 8, 8, levels=2)
+COLOUR = ImageSpec(3, 8, 8, levels=256)
+LABELLED = ImageSpec(1, 8, 8, levels=4, condition=Classes(3))
+OF_POINTS = ("ppca", "vae", "minimax-gan", "ns-gan")
+
+
+@pytest.mark.parametrize("spec", [GREY, BINARY, COLOUR, LABELLED], ids=["grey", "binary", "colour", "labelled"])
+@pytest.mark.parametrize("name", catalogue.CATALOGUE)
+def test_images(name, spec):
+    check_model(name, spec)
+
+
+@pytest.mark.parametrize("name", OF_POINTS)
+def test_points(name):
+    check_model(name, PointSpec(3))
+
+
+def test_settings_are_checked_wherever_a_model_is_made():
+    from bestiary.models.adversarial.gan import GAN
+
+    with pytest.raises(OptionError, match="did you mean 'latent_dim'"):
+        GAN(GREY, latent_dims=3)
+    with pytest.raises(OptionError, match=r"latent_dim: found 0, wanted a whole number ≥ 1"):
+        GAN(GREY, latent_dim=0)
+    with pytest.raises(OptionError, match="learning_rate: found 'fast', wanted a number > 0"):
+        catalogue.create("ns-gan", spec=GREY, learning_rate="fast")
+
+
+def test_create_leaves_the_global_random_state_alone_and_repeats():
+    before = torch.random.get_rng_state()
+    a, b, c = (catalogue.create("vae", spec=GREY, hidden=[4], seed=s) for s in (1, 1, 2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.equal(a.encoder[1].weight, b.encoder[1].weight)
+    assert not torch.equal(a.encoder[1].weight, c.encoder[1].weight)
+
+
+@pytest.mark.parametrize("name", catalogue.CATALOGUE)
+def test_presets_are_valid_settings(name):
+    from bestiary.config import resolve
+
+    entry = catalogue.entry(name)
+    for preset in ("paper", "laptop"):
+        assert resolve(entry.load(), entry.settings(preset), owner=name, strict=True)
+
+
+def test_infogan_networks_have_the_papers_sizes():
+    from bestiary.networks import infogan
+
+    spec = ImageSpec(1, 28, 28)
+    count = lambda network: sum(p.numel() for p in network.parameters())  # noqa: E731
+    assert count(infogan.generator(spec, latent_dim=64)) == 6_642_241
+    assert count(infogan.discriminator(spec)) == 6_559_169
+    assert count(infogan.discriminator(spec, batch_norm=False)) == 6_556_865
