@@ -15,7 +15,9 @@ LABELLED = ImageSpec(1, 8, 8, levels=4, condition=Classes(3))
 OF_POINTS = ("ppca", "vae", "minimax-gan", "ns-gan")
 
 
-@pytest.mark.parametrize("spec", [GREY, BINARY, COLOUR, LABELLED], ids=["grey", "binary", "colour", "labelled"])
+@pytest.mark.parametrize(
+    "spec", [GREY, BINARY, COLOUR, LABELLED], ids=["grey", "binary", "colour", "labelled"]
+)
 @pytest.mark.parametrize("name", catalogue.CATALOGUE)
 def test_images(name, spec):
     check_model(name, spec)

@@ -22,7 +22,7 @@ _EXTENSIONS = {
     "JPEG2000": (".jp2",),
     "AVIF": (".avif",),
 }
-EXTENSIONS = frozenset(extension for some in _EXTENSIONS.values() for extension in some)
+EXTENSIONS = tuple(extension for some in _EXTENSIONS.values() for extension in some)
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 
 Fit = Literal["resize", "crop"]

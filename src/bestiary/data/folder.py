@@ -98,10 +98,13 @@ def split_rows(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """The rows of train, validation and test, each in random order; twins stay together.
 
+    Without twins the sizes are the rounded shares, at least one each. With twins, groups of them go, the
+    largest first, to where most room is left.
+
     Arguments:
         twins: for each row the first row with the same content, shape (N,).
-        validation: share of the rows, rounded, at least one; less where twins do not fit in.
-        test: as `validation`.
+        validation: share of the rows in the validation split.
+        test: share of the rows in the test split.
         seed: of the order.
 
     Raises:
@@ -109,19 +112,25 @@ def split_rows(
     """
     total = len(twins)
     _, group, counts = np.unique(twins, return_inverse=True, return_counts=True)
-    rank = np.argsort(np.argsort(np.random.default_rng(seed).random(len(counts)), kind="stable"))
-    room = [total, max(1, round(total * validation)), max(1, round(total * test))]
-    part = np.zeros(len(counts), dtype=np.int64)
-    for g in np.argsort(rank):
-        part[g] = next((k for k in (1, 2) if counts[g] <= room[k]), 0)
-        room[part[g]] -= counts[g]
-    rows = np.argsort(rank[group], kind="stable")
-    train, held_out, last = (rows[part[group[rows]] == k] for k in range(3))
-    if not (len(train) and len(held_out) and len(last)):
+    if len(counts) < 3:
         raise DataError(
-            f"path: found {len(counts):,} different images among {total:,}, too few to have some in each of "
-            f"train, validation ({validation:.0%}) and test ({test:.0%}), wanted more"
+            f"path: found {len(counts)} different images among {total:,}, "
+            "wanted at least 3: one for each of train, validation and test"
         )
+    chance = np.random.default_rng(seed).random(len(counts))
+    largest_first = np.lexsort((chance, -counts))
+    room = [0, round(total * validation), round(total * test)]
+    room[0] = total - sum(room)
+    part = np.zeros(len(counts), dtype=np.int64)
+    for g in largest_first:
+        part[g] = room.index(max(room))
+        room[part[g]] -= counts[g]
+    for k in range(3):
+        if not (part == k).any():
+            donor = np.bincount(part).argmax()
+            part[largest_first[part[largest_first] == donor][-1]] = k
+    rows = np.argsort(chance[group], kind="stable")
+    train, held_out, last = (rows[part[group[rows]] == k] for k in range(3))
     return train, held_out, last
 
 

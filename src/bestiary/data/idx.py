@@ -163,26 +163,21 @@ def read_idx(path: Path, wanted: IdxFile) -> NDArray[np.uint8]:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(wanted.size + 1)  # never more than is wanted, whatever it unpacks to
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error}), wanted the IDX file {wanted.name}") from error
-    return _checked(content, wanted, str(path))
-
-
-def _checked(content: bytes, wanted: IdxFile, origin: str) -> NDArray[np.uint8]:
-    if len(content) != wanted.size or not content.startswith(wanted.header):
-        found = (
-            f"{len(content):,} bytes" if len(content) <= wanted.size else f"more than {wanted.size:,} bytes"
-        )
+        return _checked(content, wanted)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         raise DataError(
-            f"{origin}: found {found}, wanted the {wanted.size:,} bytes of {wanted.name}: "
-            "delete it and get it anew"
-        )
+            f"{path}: {error}, wanted the {wanted.size:,} bytes of {wanted.name}: delete it and get it anew"
+        ) from error
+
+
+def _checked(content: bytes, wanted: IdxFile) -> NDArray[np.uint8]:
+    if len(content) > wanted.size:
+        raise ValueError(f"found more than {wanted.size:,} bytes")
+    if len(content) < wanted.size:
+        raise ValueError(f"found {len(content):,} bytes")
     found = hashlib.sha256(content).hexdigest()
     if found != wanted.sha256:
-        raise DataError(
-            f"{origin}: found another content (SHA-256 {found[:12]}…) than {wanted.name} should have "
-            f"({wanted.sha256[:12]}…): delete it and get it anew"
-        )
+        raise ValueError(f"found another content (SHA-256 {found[:12]}…, not {wanted.sha256[:12]}…)")
     return np.frombuffer(content, np.uint8, offset=len(wanted.header)).reshape(wanted.shape)
 
 
@@ -231,9 +226,9 @@ def _fetch(wanted: IdxSet, file: IdxFile) -> bytes:
         url = f"{address}{file.name}.gz"
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
-                packed: bytes = response.read(file.size + 1)
-            _checked(zlib.decompressobj(31).decompress(packed, file.size + 1), file, url)
-        except (OSError, http.client.HTTPException, zlib.error, DataError) as error:
+                packed: bytes = response.read(file.size + 1024)
+            _checked(zlib.decompressobj(31).decompress(packed, file.size + 1), file)
+        except (OSError, http.client.HTTPException, zlib.error, ValueError) as error:
             reasons.append(f"{address}: {getattr(error, 'reason', error)}")
         else:
             return packed

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,10 @@ class Listing:
 
 
 def scan(path: str) -> Listing:
-    """List a folder and all below it; links are followed, and every folder is visited once.
+    """List a folder and all below it, without what is hidden; links are followed.
+
+    Every folder is visited once, and links to folders last, so that circles end and an image keeps the
+    place in which it really lies.
 
     Raises:
         DataError: no such folder, or no image in it.
@@ -42,53 +46,44 @@ def scan(path: str) -> Listing:
     files: list[tuple[str, int, int]] = []
     unreadable: list[tuple[str, str]] = []
     others = 0
-    for folder, name in _walk(root, unreadable):
-        if Path(name).suffix.lower() not in EXTENSIONS:
-            others += 1
-            continue
-        full = Path(folder, name)
-        relative = full.relative_to(root).as_posix()
+    visited: set[tuple[int, int]] = set()
+    pending = deque([("", str(root))])
+    while pending:
+        prefix, folder = pending.popleft()
         try:
-            status = full.stat()
+            entries = _entries(folder, visited)
         except OSError as error:
-            unreadable.append((relative, f"cannot be opened: {error.strerror}"))
+            unreadable.append((prefix or ".", f"cannot be opened: {error.strerror}"))
             continue
-        if stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            files.append((relative, status.st_size, status.st_mtime_ns))
-        else:
-            unreadable.append((relative, "is no regular file"))
+        for entry in entries:
+            name = prefix + entry.name
+            try:
+                if entry.is_dir():
+                    (pending.append if entry.is_symlink() else pending.appendleft)((f"{name}/", entry.path))
+                elif not name.lower().endswith(EXTENSIONS):
+                    others += 1
+                elif stat.S_ISREG((status := entry.stat()).st_mode):
+                    files.append((name, status.st_size, status.st_mtime_ns))
+                else:  # opening a pipe would wait for ever
+                    unreadable.append((name, "is no regular file"))
+            except OSError as error:
+                unreadable.append((name, f"cannot be opened: {error.strerror}"))
     if not files:
         reason = "".join(f"; {name!r} {why}" for name, why in unreadable[:1])
         raise DataError(
             f"path: found no images in {path!r} (and {others:,} other files{reason}), "
-            f"wanted a folder with {', '.join(sorted(EXTENSIONS))} files"
+            f"wanted a folder with {', '.join(EXTENSIONS)} files"
         )
     files.sort()
     digest = hashlib.sha256("\n".join(map(repr, files)).encode()).hexdigest()
     return Listing(root, tuple(f[0] for f in files), digest, tuple(sorted(unreadable)), others)
 
 
-def _walk(root: Path, unreadable: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    def refused(error: OSError) -> None:
-        name = os.path.relpath(error.filename, root)
-        unreadable.append((name, f"cannot be opened: {error.strerror}"))
-
-    found: list[tuple[str, str]] = []
-    visited = {_identity(root)}
-    for folder, below, names in os.walk(root, followlinks=True, onerror=refused):
-        # Real folders before links to them, so that an image keeps the class of the folder it lies in.
-        below.sort(key=lambda name: (Path(folder, name).is_symlink(), name))
-        entered = []
-        for name in below:
-            identity = _identity(Path(folder, name))
-            if not name.startswith(".") and identity not in visited:
-                visited.add(identity)
-                entered.append(name)
-        below[:] = entered
-        found.extend((folder, name) for name in names if not name.startswith("."))
-    return found
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
+def _entries(folder: str, visited: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
+    """What lies in a folder, by name; nothing, if the folder was visited before."""
+    status = Path(folder).stat()
+    if (status.st_dev, status.st_ino) in visited:
+        return []
+    visited.add((status.st_dev, status.st_ino))
+    with os.scandir(folder) as entries:
+        return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)

@@ -110,7 +110,8 @@ class _LayerCache:
         self._windows = [row[:, j * inputs : (j + k) * inputs] for j in range(width)]  # (B, m·inputs)
         sizes = [len(block) for block in blocks]
         self._contexts = [column.split(sizes, dim=1) for column in self._context]
-        self._activations = [row.new_empty(batch, size) for size in sizes]
+        activations = [row.new_empty(batch, size) for size in sizes]
+        self._activations = [(whole, *whole.chunk(2, dim=1)) for whole in activations]
         self._gated, self._gated_groups = gated, [gated[:, span] for span in spans]
         self._residual: list[Tensor] = []
         if layer.residual is not None:
@@ -135,11 +136,8 @@ class _LayerCache:
 
     def compute(self, column: int, group: int) -> None:
         """The gated maps of one group at one pixel, and the horizontal input of the next layer there."""
-        activations = self._activations[group]
-        torch.addmm(
-            self._contexts[column][group], self._windows[column], self._horizontal[group], out=activations
-        )
-        f, g = activations.chunk(2, dim=1)
+        whole, f, g = self._activations[group]
+        torch.addmm(self._contexts[column][group], self._windows[column], self._horizontal[group], out=whole)
         torch.mul(f.tanh_(), g.sigmoid_(), out=self._gated_groups[group])
         if self._residual:
             torch.addmm(

@@ -134,7 +134,7 @@ class GatedStack(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Logits (B, K, C, H, W) of images x in [0, 1], (B, C, H, W), and conditions (B, d)."""
-        above = across = (2 * x - 1).contiguous(memory_format=torch.channels_last)
+        above = across = (2 * x - 1).to(memory_format=torch.channels_last)
         gated = []
         for layer in self.layers:
             rows, features = layer(above, across, condition)

@@ -1,7 +1,6 @@
 """The report of a comparison: the verdict in words first, then everything it rests on."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -30,13 +29,6 @@ _NUMBERS = (
     "Eleven",
     "Twelve",
 )
-
-
-def write_report(comparison: Comparison, folder: Path) -> Path:
-    """Write `report.html` into an existing folder and return its path; equal input gives equal bytes."""
-    path = folder / "report.html"
-    path.write_text(render(comparison), encoding="utf-8", newline="\n")
-    return path
 
 
 def render(comparison: Comparison) -> str:
@@ -101,9 +93,14 @@ def _example(comparison: Comparison) -> str:
 
 def _verdict(comparison: Comparison) -> str:
     overall, *others = verdict(comparison)
-    listed = definitions([(finding.topic, text(finding.text)) for finding in others])
+    listed = definitions([(finding.topic, _unbroken(finding.text)) for finding in others])
     headline = paragraph(f"{overall.topic}.", "headline") + paragraph(overall.text, "lead")
     return section("verdict", "The verdict", headline, listed, kind="verdict")
+
+
+def _unbroken(words: str) -> str:
+    """Plain text as HTML, in which a value stays on one line with its error bar."""
+    return text(words.replace(" ± ", "\u00a0±\u00a0").replace("≤ ", "≤\u00a0"))
 
 
 def _samples(comparison: Comparison) -> str:
@@ -176,8 +173,8 @@ def _curves(comparison: Comparison) -> str:
         " corner, the better; real data against real data is the best that can be expected."
     )
     names = key([(style, name) for name, style, *_ in curves])
-    beside = f'<div class="beside"><figure>{drawn}</figure>{names}</div>'
-    return section("curves", "Precision and recall", paragraph(words), beside)
+    beside = f'<div class="beside"><figure>{drawn}</figure><div>{paragraph(words)}{names}</div></div>'
+    return section("curves", "Precision and recall", beside)
 
 
 def _neighbours(comparison: Comparison) -> str:

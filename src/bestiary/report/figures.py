@@ -23,11 +23,17 @@ from bestiary.report.page import text
 
 Curve = NDArray[np.float64]
 
-INK, MUTED, LINE = "#1d1f24", "#5a6170", "#d8dbe2"
+INK, MUTED, LINE, PAPER = "#1d1f24", "#5a6170", "#d8dbe2", "#ffffff"
 # Okabe and Ito's colours for all kinds of colour vision, without black (the real data) and yellow
 # (unreadable on white); names are those of the style sheet, which has a second set for dark pages.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_VARIABLES = {INK: "ink", MUTED: "muted", LINE: "line", **{c: f"c{i}" for i, c in enumerate(COLOURS, 1)}}
+_VARIABLES = {
+    INK: "ink",
+    MUTED: "muted",
+    LINE: "line",
+    PAPER: "paper",
+    **{c: f"c{i}" for i, c in enumerate(COLOURS, 1)},
+}
 _DASHES = ((), (5, 2), (1.2, 1.6), (6, 2, 1.2, 2))
 _MARKERS = ("o", "s", "^", "D")
 
@@ -121,12 +127,12 @@ def score_figure(
             left = axes.get_yaxis_transform()
             axes.text(-0.03, y, f"@{y}@", transform=left, ha="right", va="center")
             if score is None:
-                axes.text(0.02, y, "none", transform=left, color=MUTED, va="center")
+                axes.text(0.02, y, "none", transform=left, color=MUTED, va="center", backgroundcolor=PAPER)
                 continue
             error = 2 * score.error if score.error is not None and math.isfinite(score.error) else None
             axes.errorbar(
                 score.value, y, xerr=error, color=style.colour, marker=style.marker, markersize=6,
-                markerfacecolor="none" if model in hollow else style.colour, capsize=2.5, elinewidth=1.4,
+                markerfacecolor=PAPER if model in hollow else style.colour, capsize=2.5, elinewidth=1.4,
             )  # fmt: skip
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_yticks([])

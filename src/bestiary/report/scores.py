@@ -1,7 +1,7 @@
 """The parts of a report that hold its numbers: the table, the charts and what each number means."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from bestiary.metrics.results import Score
 from bestiary.report.figures import look, score_figure
@@ -17,8 +17,8 @@ def table_section(comparison: Comparison) -> str:
     """Every model with what it spent and what it scored, and real data against real data below."""
     names = _columns(comparison)
     best = {name: rank(comparison, name).best for name in names if SCORES[name].ranked}
-    missing = _missing(comparison, names)
-    marks = {reason: _mark(i) for i, reason in enumerate(dict.fromkeys(missing.values()))}
+    reasons = dict.fromkeys(entry.missing(name) for entry in comparison.entries for name in names)
+    marks = {reason: _mark(i) for i, reason in enumerate(filter(None, reasons))}
     header = ["Model", "Parameters", "Examples seen", "Training", "Sampling<small>per 1,000</small>"]
     header += [f"{text(SCORES[name].title)} {_ARROWS[SCORES[name].better]}" for name in names]
     rows = []
@@ -26,7 +26,7 @@ def table_section(comparison: Comparison) -> str:
         row = [_model(entry), count(entry.parameters), _examples(entry), _training(entry)]
         row.append("–" if entry.sampling_seconds is None else duration(entry.sampling_seconds))
         for name in names:
-            mark = marks.get(missing.get((entry.model, name), ""), "")
+            mark = marks.get(entry.missing(name), "")
             row.append(_cell(name, entry.scores, best.get(name) == entry.model, mark))
         rows.append(row)
     floor = [f"{REAL}<small>other real data</small>", "", "", "", ""]
@@ -101,21 +101,9 @@ def definitions_section(comparison: Comparison) -> str:
 
 
 def _columns(comparison: Comparison) -> list[str]:
-    """The scores with a column of their own: nats stand below bits/dim where there are any."""
+    """The scores with a column of their own, the others standing below one of these."""
     names = comparison.score_names
-    return [name for name in names if name != "nats" or "bits_per_dim" not in names]
-
-
-def _missing(comparison: Comparison, names: Sequence[str]) -> dict[tuple[str, str], str]:
-    """(model, score) to the reason why there is no number."""
-    missing = {}
-    for entry in comparison.entries:
-        for name in names:
-            if name not in entry.scores:
-                missing[entry.model, name] = entry.unavailable.get(name, "not measured")
-            elif _known(entry.scores, name) is None:
-                missing[entry.model, name] = "the value is not a number"
-    return missing
+    return [name for name in names if SCORES[name].beside not in names]
 
 
 def _mark(index: int) -> str:
@@ -168,9 +156,11 @@ def _cell(name: str, scores: Mapping[str, Score], best: bool = False, mark: str 
     value, _, error = show(score).partition(" ± ")
     value = f"≤ {value}" if is_bound(name, score) else value
     small = [f"± {error}"] if error else []
-    nats = _known(scores, "nats")
-    if name == "bits_per_dim" and nats:
-        small.append(f"{show(nats)} nats")
+    for other, info in SCORES.items():
+        beside = _known(scores, other) if info.beside == name else None
+        if beside:
+            words = info.unit if info.unit != SCORES[name].unit else "ELBO"
+            small.append(f"{'≤ ' if is_bound(other, beside) else ''}{show(beside)} {words}")
     return (f"<b>{value}</b>" if best else value) + (f"<small>{'<br>'.join(small)}</small>" if small else "")
 
 

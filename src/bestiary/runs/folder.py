@@ -260,13 +260,13 @@ def locked(folder: Path) -> Iterator[None]:
         RunError: another process is writing this run.
     """
     lock = FileLock(folder / ".lock")
-    try:
-        with told_in_one_line(str(folder)):
+    with told_in_one_line(str(folder)):
+        try:
             lock.acquire(timeout=0)
-    except Timeout:
-        raise RunError(
-            f"{folder}: another process is writing this run: wait for it, or choose another --out"
-        ) from None
+        except Timeout:
+            raise RunError(
+                f"{folder}: another process is writing this run: wait for it, or choose another --out"
+            ) from None
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -29,60 +30,71 @@ class ScoreInfo:
     """How to read one kind of score.
 
     Attributes:
+        metric: the metric that gives it; one metric may give several scores.
         title: its name in a heading or a sentence.
         unit: of the value, "" for a pure number.
         better: which direction is better.
         meaning: one sentence for somebody who has not met it.
-        likelihood: whether it is a likelihood, which may be exact or a bound.
-        ranked: whether models are put in order by it; not where only the distance to real data counts.
+        ranked: whether models are put in order by it; not where it repeats another score, or where only
+            the distance to real data counts.
+        beside: the score under whose value it stands in a table, where a model has that one too.
     """
 
+    metric: str
     title: str
     unit: str
     better: Literal["lower", "higher"]
     meaning: str
-    likelihood: bool = False
     ranked: bool = True
+    beside: str = ""
 
 
 SCORES: Mapping[str, ScoreInfo] = {
     "bits_per_dim": ScoreInfo(
-        "Bits per dimension", "bits/dim", "lower",
+        "likelihood", "Bits per dimension", "bits/dim", "lower",
         "Negative log-likelihood of unseen data per pixel value: the bits that coding it with the model"
         " would cost.",
-        likelihood=True,
+    ),
+    "elbo_bits_per_dim": ScoreInfo(
+        "likelihood", "ELBO per dimension", "bits/dim", "lower",
+        "The negative evidence lower bound, what such models are trained on: a looser bound on bits/dim.",
+        ranked=False, beside="bits_per_dim",
     ),
     "nats": ScoreInfo(
-        "Negative log-likelihood", "nats", "lower",
+        "likelihood", "Negative log-likelihood", "nats", "lower",
         "The same likelihood for one whole example, in nats (bits/dim × dimensions × ln 2).",
-        likelihood=True,
+        beside="bits_per_dim",
+    ),
+    "elbo_nats": ScoreInfo(
+        "likelihood", "ELBO", "nats", "lower", "The negative evidence lower bound of one whole example.",
+        ranked=False, beside="nats",
     ),
     "frechet": ScoreInfo(
-        "Fréchet distance", "", "lower",
+        "frechet", "Fréchet distance", "", "lower",
         "Distance between two Gaussians, one fitted to the features of real images, one to those of samples;"
         " it is not zero between two sets of real images, so that floor stands beside it.",
     ),
     "prd_f8": ScoreInfo(
-        "PRD recall (F8)", "", "higher",
+        "prd", "PRD recall (F8)", "", "higher",
         "How much of the real data the samples cover: the F-measure of the precision–recall curve that weighs"
         " recall 8 times as much as precision.",
     ),
     "prd_f1_8": ScoreInfo(
-        "PRD precision (F1/8)", "", "higher",
+        "prd", "PRD precision (F1/8)", "", "higher",
         "How much of what is sampled looks like real data: the F-measure of the same curve that weighs"
         " precision 8 times as much as recall.",
     ),
     "classes_found": ScoreInfo(
-        "Classes found", "", "higher",
+        "classes", "Classes found", "", "higher",
         "The classes that a classifier trained on real data finds in at least 2 % of the samples each.",
     ),
     "class_confidence": ScoreInfo(
-        "Class confidence", "", "higher",
+        "classes", "Class confidence", "", "higher",
         "The probability that this classifier gives to its own decision, averaged over the samples; blurred"
         " or mixed samples lower it.",
     ),
     "memorisation": ScoreInfo(
-        "Memorisation", "", "lower",
+        "memorisation", "Memorisation", "", "lower",
         "How much closer samples lie to training images than unseen real images do; a model that replays its"
         " training set scores far above real/real.",
         ranked=False,
@@ -125,7 +137,7 @@ class Entry:
         sampling_seconds: time to draw 1,000 samples, or None where nothing was drawn.
         settings: the resolved configuration.
         scores: by name, the names of `SCORES`.
-        unavailable: name of a score to the reason why there is none ("ns-gan has no likelihood").
+        unavailable: name of a score, or of a metric, to the reason why there is none.
         learning: the training log; empty for a model that is solved in closed form.
         precision, recall: the PRD curve, arrays of one length, or None.
         samples: uint8 (n, C, H, W), 0 is black and 255 white whatever the data's levels, or None.
@@ -153,6 +165,14 @@ class Entry:
     recall: Curve | None = None
     samples: Images | None = None
     neighbours: Images | None = None
+
+    def missing(self, name: str) -> str:
+        """Why there is no finite score of that name, or "" where there is one."""
+        score = self.scores.get(name)
+        if score is not None:
+            return "" if math.isfinite(score.value) else "the value is not a number"
+        reason = self.unavailable.get(name) or self.unavailable.get(SCORES[name].metric)
+        return reason or "not measured"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -267,7 +287,15 @@ class Comparison:
             known["floors"] = _scores(plain.pop("floors"))
             seconds_total = _number(plain.pop("seconds_total"))
             return cls(**plain, **known, seconds_total=seconds_total, **_arrays(cls, arrays, ""))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             wanted = "wanted a folder that `bestiary compare` has written"
             raise RunError(f"{folder}: cannot read a comparison ({error}), {wanted}") from error
 
@@ -275,9 +303,11 @@ class Comparison:
 def is_bound(name: str, score: Score) -> bool:
     """Whether a likelihood is only a bound, so that the true value may be better.
 
-    What does not call itself exact is taken for a bound, which claims less.
+    What does not call itself exact is taken for a bound, which claims less; so is the exact density of
+    dequantised data, which only bounds the probability of the data themselves.
     """
-    return SCORES[name].likelihood and "exact" not in score.protocol.lower()
+    protocol = score.protocol.lower()
+    return SCORES[name].metric == "likelihood" and ("exact" not in protocol or "bound" in protocol)
 
 
 def show(score: Score) -> str:

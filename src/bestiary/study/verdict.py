@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from bestiary.metrics.results import Score
-from bestiary.study.results import SCORES, Comparison, Entry, is_bound, show
+from bestiary.study.results import SCORES, Comparison, is_bound, show
 
 THRESHOLD = 2.0
 # How often two equal scores with normal errors differ by more than THRESHOLD: P(|N(0, 1)| > 2).
@@ -100,7 +100,7 @@ def verdict(comparison: Comparison) -> tuple[Finding, ...]:
     findings = [_overall(comparison, rankings)]
     findings += [_by_score(comparison, ranking) for ranking in rankings.values()]
     likelihood = rankings.get("bits_per_dim") or rankings.get("nats")
-    if likelihood and "frechet" in rankings:
+    if likelihood and "frechet" in rankings and len(comparison.entries) > 1:
         findings.append(_agreement(likelihood, rankings["frechet"]))
     findings += _memorisation(comparison)
     unfinished = [e for e in comparison.entries if e.status != "finished"]
@@ -118,9 +118,16 @@ def _overall(comparison: Comparison, rankings: Mapping[str, Ranking]) -> Finding
     finished = [e.model for e in comparison.entries if e.status == "finished"]
     contested = [ranking for ranking in rankings.values() if len(ranking.values) > 1]
     if not contested:
-        who = f"Only {finished[0]}" if finished else "No model"
-        why = "No two models share a score" if len(finished) > 1 else f"{who} finished its training"
-        return Finding("Nothing can be ranked", f"{why}.")
+        why = "No two models share a score."
+        if len(finished) < 2:
+            why = (
+                f"Only {finished[0]} finished its training."
+                if finished
+                else "No model finished its training."
+            )
+        if len(comparison.entries) == 1:
+            why = "There is only one model."
+        return Finding("Nothing can be ranked", why)
     bounds = (
         " Likelihoods that are bounds are taken at their bound." if any(map(_has_bounds, contested)) else ""
     )
@@ -156,7 +163,8 @@ def _by_score(comparison: Comparison, ranking: Ranking) -> Finding:
     info, values = SCORES[ranking.score], ranking.values
     shown = {m: f"{m} ({'≤ ' if is_bound(ranking.score, s) else ''}{show(s)})" for m, s in values.items()}
     if len(values) == 1:
-        sentences = [f"Only {_and(list(shown.values()))} has this score."]
+        alone = len(comparison.entries) == 1
+        sentences = [f"{'' if alone else 'Only '}{_and(list(shown.values()))}."]
     elif not ranking.has_errors:
         sentences = [f"By value: {', '.join(shown.values())}. Without error bars no difference is claimed."]
     else:
@@ -166,8 +174,12 @@ def _by_score(comparison: Comparison, ranking: Ranking) -> Finding:
             sentences.append(f"No difference to {_and(bare)} is claimed: there is no error bar.")
     sentences += _bounds(ranking) + _floor(comparison, ranking)
     finished = [e for e in comparison.entries if e.status == "finished"]
-    sentences += [_missing(e, ranking.score) for e in finished if e.model not in values]
-    return Finding(f"{info.title} ({info.better} is better)", " ".join(sentences))
+    reasons = _grouped({e.model: e.missing(ranking.score) for e in finished if e.model not in values})
+    sentences += [
+        f"{reason}." if len(models) == 1 and models[0] in reason else f"{_and(models)}: {reason}."
+        for reason, models in reasons.items()
+    ]
+    return Finding(f"{info.title}, {info.better} is better", " ".join(sentences))
 
 
 def _group(group: Sequence[str], scores: Mapping[str, Score], shown: Mapping[str, str]) -> str:
@@ -187,7 +199,8 @@ def _bounds(ranking: Ranking) -> list[str]:
     bounds = [m for m, score in ranking.values.items() if is_bound(ranking.score, score)]
     if not bounds:
         return []
-    named = _and([f"{m} ({ranking.values[m].protocol})" for m in bounds])
+    kinds = _grouped({m: ranking.values[m].protocol for m in bounds})
+    named = _and([f"{_and(models)} ({protocol})" for protocol, models in kinds.items()])
     text = f"Only a bound (≤) is known of {named}: the true value may be better"
     if _has_bounds(ranking):
         text += ", and being ahead of a bound is not being ahead of the true value"
@@ -224,7 +237,12 @@ def _floor(comparison: Comparison, ranking: Ranking) -> list[str]:
         )
         sentences.append(f"{subject} by {gap}.")
     elif worse:
-        sentences.append(f"{_and(worse)} {_is(worse)} worse than that.")
+        who = (
+            "The others are"
+            if len(judged) == len(ranking.values) and len(worse) > 1
+            else f"{_and(worse)} {_is(worse)}"
+        )
+        sentences.append(f"{who} worse than that.")
     return sentences
 
 
@@ -304,11 +322,12 @@ def _limits(rankings: Mapping[str, Ranking]) -> Finding:
     return Finding("What the error bars leave out", text)
 
 
-def _missing(entry: Entry, name: str) -> str:
-    if name in entry.scores:
-        return f"{entry.model}: the value is not a number."
-    reason = entry.unavailable.get(name, "not measured")
-    return f"{reason}." if entry.model in reason else f"{entry.model}: {reason}."
+def _grouped(said: Mapping[str, str]) -> dict[str, list[str]]:
+    """Model to sentence turned round: sentence to the models that it is said of."""
+    groups: dict[str, list[str]] = {}
+    for model, words in said.items():
+        groups.setdefault(words, []).append(model)
+    return groups
 
 
 def _title(name: str) -> str:

@@ -1,9 +1,9 @@
 """`check_model`: what every model of the package is held to, and your own can be with one call.
 
-    from bestiary.testing import check_model
+from bestiary.testing import check_model
 
-    def test_my_model():
-        check_model(MyModel)
+def test_my_model():
+    check_model(MyModel)
 """
 
 import copy
@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -140,7 +139,9 @@ def _check_outputs(model: Model, data: Data, seed: int) -> None:
     def in_range(what: str, value: Tensor) -> None:
         if isinstance(spec, ImageSpec):
             inside = bool((value >= 0).all() and (value <= 1).all())
-            _require(inside, model, f"{what} leaves [0, 1]: {float(value.min()):.3g} to {float(value.max()):.3g}")
+            _require(
+                inside, model, f"{what} leaves [0, 1]: {float(value.min()):.3g} to {float(value.max()):.3g}"
+            )
 
     if isinstance(model, Sampler):
         sample = model.sample(n, condition=condition, generator=_generator(seed))
@@ -209,10 +210,16 @@ def _check_moves(model: Model, data: Data, seed: int) -> None:
         counted = dict(training.clock.updates)
         training.round()
         idle_players = [p for p in players if training.clock.updates[p] == counted[p]]
-        moved_owned = {id(p) for name in players if name not in idle_players for p in players[name].parameters}
+        moved_owned = {
+            id(p) for name in players if name not in idle_players for p in players[name].parameters
+        }
         for name, parameter in model.named_parameters():
             changed = not torch.equal(before[name], parameter)
-            _require(not changed or id(parameter) in moved_owned, model, f"{name} changed without a move of its own")
+            _require(
+                not changed or id(parameter) in moved_owned,
+                model,
+                f"{name} changed without a move of its own",
+            )
     _require(not strangers, model, f"a move of the {strangers[0] if strangers else ''}")
     _require(
         training.clock.updates == expected,
@@ -250,21 +257,21 @@ def _check_resume(kind: type[Model], data: Data, seed: int) -> None:
 
         def stop(training: Training) -> None:
             if training.clock.rounds == _ROUNDS // 2:
-                raise _Killed
+                raise _KilledError
 
         try:
             train(
                 halves, data, budget=budget, out=folder / "halves", seed=seed, device="cpu",
                 observers=[stop], checkpoint_seconds=0.0,
             )  # fmt: skip
-        except _Killed:
+        except _KilledError:
             halves = _tiny(kind, data.spec, seed + 1)  # resuming must replace every weight
         train(halves, data, budget=budget, out=folder / "halves", seed=seed, device="cpu", resume=True)
         same = _equal(_tensors(through), _tensors(halves))
         _require(same, kind, "resumed half-way, its weights differ from a training never interrupted")
 
 
-class _Killed(Exception):
+class _KilledError(Exception):
     """Stands in for the power going out."""
 
 
@@ -276,7 +283,9 @@ def _check_saving(kind: type[Model], data: Data, seed: int) -> None:
         )
         loaded = load(run.folder, model=kind, averaged=False)
         _require(_equal(_tensors(model), _tensors(loaded)), kind, "a loaded model differs from the saved one")
-        _require(loaded.settings == model.settings, kind, "a loaded model has other settings than the saved one")
+        _require(
+            loaded.settings == model.settings, kind, "a loaded model has other settings than the saved one"
+        )
 
 
 def _training(model: Model, data: Data, seed: int) -> Training:

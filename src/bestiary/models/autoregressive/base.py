@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bestiary.data.specs import Classes, ImageSpec, Spec
+from bestiary.distributions.observation import Treatment
 from bestiary.errors import DataError
-from bestiary.models.base import Clock, Likelihood, Model, Move, Sampler, Step, Treatment, image_spec
+from bestiary.models.base import Clock, Likelihood, Model, Move, Sampler, Step, image_spec
 
 SAMPLE_CHUNK = 256  # images drawn together: more costs memory and gains no speed
 
@@ -103,8 +104,8 @@ class Autoregressive(Model, Sampler, Likelihood):
         self.condition_vectors(condition, len(x))
         if x.numel() and not (x.min() >= 0 and x.max() <= 1):
             raise DataError(f"x: found values from {x.min():g} to {x.max():g}, wanted images in [0, 1]")
-        chunks = x.split(self.batch_size)
-        conditions = [None] * len(chunks) if condition is None else condition.split(self.batch_size)
+        chunks = torch.split(x, self.batch_size)
+        conditions = [None] * len(chunks) if condition is None else torch.split(condition, self.batch_size)
         return torch.cat([self._log_prob(*pair) for pair in zip(chunks, conditions, strict=True)])
 
     def sample(
@@ -143,6 +144,65 @@ class Autoregressive(Model, Sampler, Likelihood):
                 for start in starts
             ]
         return torch.cat(chunks) if chunks else uniform
+
+    def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        top = self.spec.levels - 1
+        levels = (x * top).round()  # k of x = k/(L−1)
+        logits = self.logits(levels / top, condition).permute(0, 3, 4, 2, 1)  # (B, H, W, C, K)
+        # In float32 at least: log-softmax over 256 levels in bfloat16 would be off by tenths of a nat.
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        target = levels.long().permute(0, 2, 3, 1)  # (B, H, W, C)
+        nats = F.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none")
+        return -nats.view(target.shape).sum(dim=(1, 2, 3))
+
+    def _draw(self, uniform: Tensor, condition: Tensor | None, temperature: float) -> Tensor:
+        batch, channels, height, width = uniform.shape
+        cache = self.cache(batch, condition)
+        noise = iter(uniform.permute(2, 3, 1, 0).reshape(-1, batch))  # in the order of drawing
+        drawn = []
+        for _ in range(height):
+            cache.start_row()
+            for column in range(width):
+                for channel in range(channels):
+                    logits = cache.logits(column, channel)
+                    levels = inverse_cdf(logits, next(noise), temperature)
+                    drawn.append(levels.to(logits.dtype).div_(self.spec.levels - 1))
+                    cache.put(column, channel, drawn[-1])
+        return torch.stack(drawn).view(height, width, channels, batch).permute(3, 2, 0, 1).contiguous()
+
+    def check_images(self, x: Tensor) -> None:
+        """Raise a `DataError` unless x is a float batch of the spec's shape."""
+        if x.shape[1:] != self.spec.shape or not x.is_floating_point():
+            wanted = ", ".join(map(str, self.spec.shape))
+            raise DataError(
+                f"x: found {x.dtype} of shape {tuple(x.shape)}, wanted float images of shape (B, {wanted})"
+            )
+
+    def condition_vectors(self, condition: Tensor | None, batch: int) -> Tensor | None:
+        """Conditions as float vectors (B, d): classes one-hot, vectors as they are; None without any.
+
+        Raises:
+            DataError: conditions that are missing, not expected, or of another shape or kind.
+        """
+        wanted, dtype = self.spec.condition, next(self.parameters()).dtype
+        found = "None" if condition is None else f"{condition.dtype} of shape {tuple(condition.shape)}"
+        if wanted is None:
+            if condition is None:
+                return None
+            needed = "None: the model is unconditional"
+        elif isinstance(wanted, Classes):
+            needed = f"int64 labels 0 … {wanted.n - 1} of shape ({batch},), one for each image"
+            if condition is not None and condition.dtype == torch.int64 and condition.shape == (batch,):
+                low, high = condition.min().item(), condition.max().item()
+                if low >= 0 and high < wanted.n:
+                    return F.one_hot(condition, wanted.n).to(dtype)
+                found = f"labels from {low} to {high}"
+        else:
+            needed = f"float vectors of shape ({batch}, {wanted.d}), one for each image"
+            shape = (batch, wanted.d)
+            if condition is not None and condition.is_floating_point() and condition.shape == shape:
+                return condition.to(dtype)
+        raise DataError(f"condition: found {found}, wanted {needed}")
 
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
         top = self.spec.levels - 1

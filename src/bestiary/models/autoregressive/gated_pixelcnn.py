@@ -1,11 +1,11 @@
 """Gated PixelCNN: two stacks of gated masked convolutions that see every earlier pixel."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Literal, Self
 
-import torch
 from torch import Tensor
+from torch.optim import Adam, Optimizer, RMSprop
 
 from bestiary.config import Ge, Gt, Search
 from bestiary.data.specs import Classes, Spec
@@ -15,8 +15,6 @@ from bestiary.networks.gated_cache import GatedStackCache
 from bestiary.networks.gated_stack import GatedStack
 
 KernelSize = Literal[1, 3, 5, 7, 9, 11]
-
-_OPTIMIZERS = {"rmsprop": torch.optim.RMSprop, "adam": partial(torch.optim.Adam, fused=True)}
 
 
 class GatedPixelCNN(Autoregressive):
@@ -80,7 +78,11 @@ class GatedPixelCNN(Autoregressive):
             head_channels=head_channels,
             condition_dim=0 if wanted is None else wanted.n if isinstance(wanted, Classes) else wanted.d,
         )
-        self.optimizer = partial(_OPTIMIZERS[optimizer], lr=learning_rate)
+        self._optimizer: Callable[..., Optimizer] = (
+            partial(RMSprop, lr=learning_rate)
+            if optimizer == "rmsprop"
+            else partial(Adam, lr=learning_rate, fused=True)
+        )
 
     @classmethod
     def tiny(cls, spec: Spec) -> Self:
@@ -99,7 +101,7 @@ class GatedPixelCNN(Autoregressive):
 
     def players(self) -> Mapping[str, Player]:
         """One, "model"."""
-        return {"model": Player(list(self.parameters()), self.optimizer)}
+        return {"model": Player(list(self.parameters()), self._optimizer)}
 
     def logits(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """See `Autoregressive.logits`."""

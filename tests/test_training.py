@@ -1,0 +1,443 @@
+"""The loop, budgets, averages, checkpoints: exact counts, exact resume, honest ends."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.optim import SGD
+
+from bestiary.catalogue import create
+from bestiary.data.specs import ImageSpec, PointSpec
+from bestiary.errors import OptionError, RunError
+from bestiary.models import Clock, Model, Move, Player
+from bestiary.runs import load, train
+from bestiary.testing import random_data
+from bestiary.training.budget import Budget, parse_budget
+from bestiary.training.checkpoint import newest
+from bestiary.training.ema import Averages
+from bestiary.training.loop import Training
+from bestiary.training.runtime import choose_runtime
+
+POINTS = PointSpec(2)
+SPEC = ImageSpec(1, 8, 8, levels=4)
+
+
+class Counter(Model):
+    """Two players on one number each; every move records what it saw."""
+
+    def __init__(self, spec, *, ema: float | None = None, decay: bool = False, batch_size: int = 4):
+        super().__init__(spec, batch_size=batch_size)
+        self.a = nn.Parameter(torch.zeros(2))
+        self.b = nn.Parameter(torch.zeros(2))
+        self.seen = []
+        self.projected = 0
+        self.ema, self.decay = ema, decay
+
+    def players(self):
+        schedule = (lambda clock: 1 - clock.progress) if self.decay else (lambda clock: 1.0)
+        return {
+            "a": Player([self.a], partial(SGD, lr=0.1), schedule, ema=self.ema),
+            "b": Player([self.b], partial(SGD, lr=0.1)),
+        }
+
+    def moves(self, clock):
+        return [
+            Move("a", partial(self.cost, "a"), times=3, after=self.project),
+            Move("b", partial(self.cost, "b"), every=2, batch="same"),
+            Move("b", partial(self.cost, "b"), batch="none"),
+        ]
+
+    def project(self):
+        self.projected += 1
+
+    def cost(self, player, step):
+        self.seen.append((player, None if step.batch is None else step.x.clone(), step.normal(2)))
+        parameter = getattr(self, player)
+        target = torch.ones(2) if step.batch is None else step.x.mean(0)
+        return {"loss": (parameter - target).square().sum(), "distance": (parameter - target).norm()}
+
+
+def training(model, data, budget="10 rounds", **options):
+    return Training(
+        model,
+        data.train,
+        budget=parse_budget(budget),
+        seed=0,
+        runtime=choose_runtime(model, device="cpu"),
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "unit", "player"),
+    [
+        ("2 epochs", 2, "epochs", None),
+        ("1 epoch", 1, "epochs", None),
+        ("500k examples", 500_000, "examples", None),
+        ("1.5M examples", 1_500_000, "examples", None),
+        ("10 minutes", 600, "seconds", None),
+        ("90 seconds", 90, "seconds", None),
+        ("2 hours", 7200, "seconds", None),
+        ("15625 discriminator updates", 15625, "updates", "discriminator"),
+        ("100 updates", 100, "updates", None),
+        ("300 rounds", 300, "rounds", None),
+        ("2e15 flops", 2e15, "flops", None),
+        ("10_000 examples", 10_000, "examples", None),
+    ],
+)
+def test_budgets_are_read_as_people_write_them(text, amount, unit, player):
+    budget = parse_budget(text)
+    assert (budget.amount, budget.unit, budget.player) == (amount, unit, player)
+    assert parse_budget(str(budget)) == budget
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0 epochs", "wanted an amount above zero"),
+        ("-3 minutes", "wanted an amount above zero"),
+        ("soon", "cannot read 'soon'"),
+        ("", "cannot read"),
+        ("10 epoks", "did you mean 'epochs'"),
+        ("10", "cannot read '10'"),
+        ("1e999 rounds", "wanted an amount above zero"),
+        ("1.2.3 rounds", "cannot read"),
+    ],
+)
+def test_budgets_that_cannot_be_say_why(text, message):
+    with pytest.raises(OptionError, match=message):
+        parse_budget(text)
+
+
+def test_budget_of_an_unknown_player_or_of_epochs_without_end():
+    with pytest.raises(OptionError, match="did you mean 'discriminator'"):
+        Budget(3, "updates", "discriminater").check(endless=False, players=["discriminator", "generator"])
+    with pytest.raises(OptionError, match="have no epochs"):
+        Budget(3, "epochs").check(endless=True, players=["model"])
+
+
+def test_each_move_steps_its_player_as_often_as_it_says():
+    model, data = Counter(POINTS), random_data(POINTS)
+    t = training(model, data)
+    assert t.run().status == "finished"
+    assert t.clock.updates == {"a": 30, "b": 15}
+    assert t.clock.rounds == 10
+    assert t.clock.examples == 10 * 3 * 4  # only moves that draw count; "same" and "none" do not
+    assert model.projected == 30
+
+
+def test_same_reuses_the_batch_and_none_draws_none():
+    model = Counter(POINTS)
+    training(model, random_data(POINTS), "1 rounds").run()
+    players, batches, noise = zip(*model.seen, strict=True)
+    assert players == ("a", "a", "a", "b", "b")
+    assert torch.equal(batches[3], batches[2])
+    assert not torch.equal(batches[1], batches[2])
+    assert batches[4] is None
+    assert len({tuple(n.flatten().tolist()) for n in noise}) == 5  # fresh noise in every update
+
+
+def test_two_epochs_are_every_example_exactly_twice():
+    data, model = random_data(POINTS, n=30), Counter(POINTS)  # 30 is no multiple of the batch of 4
+    training(model, data, "2 epochs").run()
+    drawn = torch.cat([x for p, x, _ in model.seen if p == "a"])
+    assert len(drawn) == 60
+    counts = (drawn[:, None] == data.train[:].x[None]).all(2).sum(0)
+    assert counts.tolist() == [2] * 30
+
+
+def test_schedules_scale_the_learning_rate_from_the_clock():
+    model = Counter(POINTS, decay=True)
+    t = training(model, random_data(POINTS), "4 rounds")
+    rates = []
+    t.run([lambda t: rates.append(t.optimizers["a"].param_groups[0]["lr"])])
+    assert rates == pytest.approx([0.1, 0.075, 0.05, 0.025])
+
+
+def test_accumulation_equals_the_whole_batch():
+    results = []
+    for parts in (1, 2, 4):
+        model = create(
+            "vae", spec=SPEC, hidden=[8], latent_dim=2, batch_size=16, optimizer="adam", learning_rate=1e-2
+        )
+        t = training(model, random_data(SPEC), "3 rounds", accumulate=parts)
+
+        # noise is drawn part by part, so equality needs a cost without any
+        def bound_at_the_mean(step, model=model):
+            codes, _ = model.posterior(step.x)
+            return {"loss": -model.observation.log_prob(model.decoder(codes), step.x).mean()}
+
+        model.cost = bound_at_the_mean
+        t.run()
+        results.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    torch.testing.assert_close(results[1], results[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(results[2], results[0], rtol=0, atol=1e-5)
+    with pytest.raises(OptionError, match="accumulate: found 3, wanted a divisor of the batch size 16"):
+        training(model, random_data(SPEC), accumulate=3)
+
+
+def test_average_has_its_half_life():
+    model = Counter(POINTS, ema=40.0)
+    averages = Averages(model, model.players())
+    with torch.no_grad():
+        model.a.fill_(1.0)
+    for _ in range(10):  # 10 updates of 4 examples: one half-life
+        averages.update("a", 4)
+    assert averages.state()["a"].tolist() == pytest.approx([0.5, 0.5])
+    assert "b" not in averages.state()
+
+
+def test_loaded_models_have_the_averaged_weights(tmp_path):
+    data = random_data(POINTS)
+    train(Counter(POINTS, ema=40.0), data, budget="5 rounds", out=tmp_path / "run")
+    averaged = load(tmp_path / "run", model=Counter)
+    last = load(tmp_path / "run", model=Counter, averaged=False)
+    assert not torch.equal(averaged.a, last.a)
+    assert torch.equal(averaged.b, last.b)
+
+
+class Explodes(Counter):
+    def cost(self, player, step):
+        terms = super().cost(player, step)
+        late = step.clock.rounds >= 3
+        return {**terms, "loss": terms["loss"] * (self.factor if late else 1.0)}
+
+    factor = math.nan
+
+
+class RunsAway(Explodes):
+    factor = 1e15
+
+    def moves(self, clock):
+        return [
+            Move("a", partial(self.cost, "a"), times=10),
+            Move("b", partial(self.cost, "b"), batch="none"),
+        ]
+
+
+@pytest.mark.parametrize(("kind", "reason"), [(Explodes, "is nan"), (RunsAway, "has run away to")])
+def test_a_diverging_cost_is_a_result_with_its_reason(tmp_path, kind, reason):
+    run = train(kind(POINTS), random_data(POINTS), budget="10 rounds", out=tmp_path / "run")
+    assert run.status == "diverged"
+    assert reason in run.state["reason"]
+    assert "in round 3" in run.state["reason"]
+    with pytest.raises(RunError, match="no checkpoint was written yet"):
+        load(tmp_path / "run", model=kind)
+
+
+def test_flops_are_counted_once_and_multiplied():
+    model = create("vae", spec=SPEC, hidden=[8], latent_dim=2, batch_size=16)
+    t = training(model, random_data(SPEC), "5 rounds")
+    t.run()
+    inputs, z, hidden, outputs = 64, 2, 8, 128
+    forward = 2 * 16 * (inputs * hidden + hidden * 2 * z + z * hidden + hidden * outputs)
+    # backward: weights of every layer, inputs of every layer but the first
+    backward = 2 * forward - 2 * 16 * inputs * hidden
+    assert t.clock.flops == 5 * (forward + backward)
+
+
+def test_budget_in_flops_and_updates_stop_in_time():
+    model = create("ns-gan", spec=SPEC, channels=2, latent_dim=2, batch_size=8, discriminator_updates=3)
+    t = training(model, random_data(SPEC), "7 discriminator updates")
+    t.run()
+    assert t.clock.updates == {
+        "discriminator": 9,
+        "generator": 3,
+    }  # the round in which it is spent is finished
+
+
+def test_moves_that_ask_for_what_is_not_there():
+    from bestiary.errors import BestiaryError
+
+    class Wrong(Counter):
+        def moves(self, clock):
+            return [Move("b", partial(self.cost, "b"), batch="same")]
+
+    with pytest.raises(BestiaryError, match="'same' before any batch"):
+        training(Wrong(POINTS), random_data(POINTS)).run()
+
+
+def test_training_ignores_and_leaves_the_global_state(tmp_path):
+    states = []
+    for global_seed in (1, 2):
+        torch.manual_seed(global_seed)
+        before = torch.random.get_rng_state()
+        model = create("vae", spec=SPEC, hidden=[8], latent_dim=2, seed=3)
+        train(model, random_data(SPEC), budget="3 rounds", out=tmp_path / str(global_seed))
+        assert torch.equal(before, torch.random.get_rng_state())
+        states.append(model.state_dict())
+    assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+
+
+def test_observers_do_not_change_the_training(tmp_path):
+    weights = []
+    for observers in ([], [lambda t: t.model.sample(3)], [lambda t: torch.rand(5)]):
+        model = create("ns-gan", spec=SPEC, channels=2, latent_dim=2, batch_size=8)
+        folder = tmp_path / str(len(weights))
+        train(model, random_data(SPEC), budget="4 rounds", out=folder, observers=observers)
+        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(weights[0], weights[1])
+    assert torch.equal(weights[0], weights[2])
+
+
+def test_run_folder_holds_what_it_should_and_nothing_executable(tmp_path):
+    run = train(
+        create("vae", spec=SPEC, hidden=[8], latent_dim=2),
+        random_data(SPEC),
+        budget="5 rounds",
+        out=tmp_path / "r",
+    )
+    names = {str(p.relative_to(run.folder)) for p in run.folder.rglob("*") if p.is_file()}
+    assert {"config.yaml", "state.json", "log.jsonl"} <= names
+    assert {p.split(".")[-1] for p in names} <= {"yaml", "json", "jsonl", "safetensors", "png", "lock"}
+    state = json.loads((run.folder / "state.json").read_text())
+    assert state["status"] == "finished"
+    assert state["clock"]["rounds"] == 5
+    assert run.log()[-1]["rounds"] == 5
+    assert run.log()[0]["model/loss"] > 0
+    assert len(list((run.folder / "checkpoints").iterdir())) <= 2
+
+
+def test_folders_in_the_way_are_refused(tmp_path):
+    model, data = create("vae", spec=SPEC, hidden=[8], latent_dim=2), random_data(SPEC)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="exists already and is not empty"):
+        train(model, data, budget="1 rounds", out=tmp_path)
+    with pytest.raises(RunError, match="is no run folder"):
+        train(model, data, budget="1 rounds", out=tmp_path, resume=True)
+    with pytest.raises(RunError, match="a file is in the way"):
+        train(model, data, budget="1 rounds", out=tmp_path / "notes.txt" / "run")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_resuming_with_a_changed_setting_names_the_field(tmp_path):
+    data = random_data(SPEC)
+    make = partial(create, "vae", spec=SPEC, hidden=[8], latent_dim=2)
+    train(make(), data, budget="2 rounds", out=tmp_path / "r")
+    with pytest.raises(
+        RunError, match=r"model.settings.learning_rate: found 0.5, but .* was started with 0.02"
+    ):
+        train(make(learning_rate=0.5), data, budget="2 rounds", out=tmp_path / "r", resume=True)
+    with pytest.raises(RunError, match=r"budget: found '3 rounds'"):
+        train(make(), data, budget="3 rounds", out=tmp_path / "r", resume=True)
+    with pytest.raises(RunError, match=r"data.fingerprint"):
+        train(make(), random_data(SPEC, seed=1), budget="2 rounds", out=tmp_path / "r", resume=True)
+
+
+def test_two_processes_cannot_write_one_run(tmp_path):
+    from bestiary.runs.folder import locked
+
+    with locked(tmp_path), pytest.raises(RunError, match="another process is writing this run"):
+        train(
+            create("vae", spec=SPEC, hidden=[8], latent_dim=2),
+            random_data(SPEC),
+            budget="1 rounds",
+            out=tmp_path,
+        )
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "manifest"])
+def test_a_damaged_checkpoint_is_found_out_and_the_one_before_used(tmp_path, damage):
+    data = random_data(SPEC)
+    make = partial(create, "vae", spec=SPEC, hidden=[8], latent_dim=2, batch_size=8)
+    run = train(make(), data, budget="4 rounds", out=tmp_path / "r", checkpoint_seconds=0.0)
+    folders = sorted((run.folder / "checkpoints").iterdir())
+    assert [f.name for f in folders] == ["00000024", "00000032"]
+    victim = folders[-1] / ("manifest.json" if damage == "manifest" else "model.safetensors")
+    content = bytearray(victim.read_bytes())
+    if damage == "delete":
+        victim.unlink()
+    elif damage == "truncate":
+        victim.write_bytes(content[: len(content) // 2])
+    else:
+        content[len(content) // 2] ^= 1
+        victim.write_bytes(content)
+    with pytest.warns(UserWarning, match="using the checkpoint before it"):
+        folder, state = newest(run.folder / "checkpoints")
+    assert folder.name == "00000024"
+    assert state["clock"]["rounds"] == 3
+    folders[0].joinpath("state.json").unlink()
+    with (
+        pytest.warns(UserWarning, match="before it"),
+        pytest.raises(RunError, match="no other checkpoint is left"),
+    ):
+        load(run.folder)
+
+
+_SCRIPT = """
+import sys, torch
+torch.set_num_threads(1)
+from bestiary.catalogue import create
+from bestiary.data.specs import ImageSpec
+from bestiary.runs import train
+from bestiary.testing import random_data
+spec = ImageSpec(1, 8, 8, levels=4)
+model = create("ns-gan", spec=spec, channels=4, latent_dim=4, batch_size=16, ema_half_life=500.0, seed=5)
+print("ready", flush=True)
+data = random_data(spec)
+train(model, data, budget="900 rounds", out=sys.argv[1], seed=5, resume=True, checkpoint_seconds=0.1)
+"""
+
+
+def _start(folder):
+    return subprocess.Popen([sys.executable, "-c", _SCRIPT, str(folder)], stdout=subprocess.PIPE, text=True)
+
+
+def test_killed_three_times_and_resumed_is_bit_equal(tmp_path):
+    through = _start(tmp_path / "through")
+    killed = 0
+    generator = torch.Generator().manual_seed(int(time.time()))
+    delays = (0.3 + 1.2 * torch.rand(3, generator=generator)).tolist()
+    for delay in delays:
+        process = _start(tmp_path / "killed")
+        process.stdout.readline()
+        time.sleep(delay)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            killed += 1
+        process.wait()
+        process.stdout.close()
+    last = _start(tmp_path / "killed")
+    for process in (last, through):
+        assert process.wait() == 0
+        process.stdout.close()
+    assert killed == 3, f"the training was over before kills after {delays} s: make it longer"
+    for name in ("model", "ema", "training"):
+        a, b = (load_file(_newest(tmp_path / f) / f"{name}.safetensors") for f in ("through", "killed"))
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[k], b[k]) for k in a), f"{name} differs after kills at {delays} s"
+    through_log, killed_log = ((tmp_path / f / "log.jsonl").read_text() for f in ("through", "killed"))
+    rounds = [[json.loads(line)["rounds"] for line in log.splitlines()] for log in (through_log, killed_log)]
+    assert rounds[0] == rounds[1]
+
+
+def _newest(folder):
+    return newest(folder / "checkpoints")[0]
+
+
+def test_interrupt_saves_and_stops(tmp_path):
+    run = None
+
+    def interrupt(t):
+        if t.clock.rounds == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    model, data = create("vae", spec=SPEC, hidden=[8], latent_dim=2, batch_size=8), random_data(SPEC)
+    run = train(model, data, budget="10 rounds", out=tmp_path / "r", observers=[interrupt])
+    assert (run.status, run.state["reason"]) == ("stopped", "Ctrl-C")
+    assert run.state["clock"]["rounds"] == 3
+    model = create("vae", spec=SPEC, hidden=[8], latent_dim=2, batch_size=8)
+    assert train(model, data, budget="10 rounds", out=tmp_path / "r", resume=True).status == "finished"
+
+
+def test_clock_counts_epochs():
+    assert Clock(examples=150, epoch_size=100).epochs == 1.5
