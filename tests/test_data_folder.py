@@ -1,22 +1,20 @@
-"""A folder of images: what is taken, what is left out and named, and the cache."""
+"""A folder of images as a data set: what is taken, and what is left out and named."""
 
 import json
-import logging
 import os
 import struct
 import time
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from bestiary.data import Classes, ImageSpec, decoded, load_data
-from bestiary.data.decode import UnreadableError, decode, look, quiet
+from bestiary.data import Classes, ImageSpec, load_data
 from bestiary.data.folder import split_rows
 from bestiary.errors import DataError, OptionError
+from pictures import fill, noise
 
 
 @pytest.fixture(autouse=True)
@@ -31,16 +29,6 @@ def root(tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
     return folder
-
-
-def noise(seed, *shape):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
-
-
-def fill(folder, n=20, shape=(8, 8, 3), first=0):
-    folder.mkdir(exist_ok=True, parents=True)
-    for i in range(first, first + n):
-        noise(i, *shape).save(folder / f"{i:03}.png")
 
 
 def all_rows(data):
@@ -283,9 +271,9 @@ class TestBadFiles:
     def test_bad_files_are_left_out(self, root, name, content, reason):
         fill(root, 5, shape=(8, 8))
         (root / name).write_bytes(content)
-        start = time.perf_counter()
+        start = time.process_time()
         data = load_data(root)
-        assert time.perf_counter() - start < 1
+        assert time.process_time() - start < 1
         assert [note[: len(f"left out '{name}': {reason}")] for note in data.notes] == [
             f"left out '{name}': {reason}"
         ]
@@ -301,9 +289,9 @@ class TestBadFiles:
     def test_a_bomb_hidden_in_the_pixels_is_cut_short(self, root):
         fill(root, 5, shape=(8, 8))
         (root / "x.png").write_bytes(png(8, 8, bytes(50_000_000)))  # 72 bytes are wanted
-        start = time.perf_counter()
+        start = time.process_time()
         assert sum(len(s) for s in all_rows(load_data(root))) >= 5
-        assert time.perf_counter() - start < 1
+        assert time.process_time() - start < 1
 
     def test_the_list_of_notes_is_capped(self, root):
         fill(root, 5)
@@ -381,7 +369,7 @@ class TestBadFiles:
         assert load_data(root).fingerprint == data.fingerprint
 
 
-class TestDecoding:
+class TestShapes:
     def test_sizes_must_agree_or_be_given(self, root):
         fill(root, 5, shape=(8, 6, 3))
         noise(9, 5, 7, 3).save(root / "z.png")
@@ -398,229 +386,3 @@ class TestDecoding:
         noise(9, 8, 8, 3).save(root / "z.png")
         assert load_data(root).spec.channels == 3
         assert load_data(root, channels=1).spec.channels == 1
-
-    def save(self, root, image, name="x.png", **options):
-        image.save(root / name, **options)
-        return root / name
-
-    def test_resize_stretches_and_crop_cuts_the_middle(self, root):
-        k = np.zeros((20, 60), np.uint8)
-        k[:, :20], k[:, 40:] = 100, 200  # the middle square is black
-        path = self.save(root, Image.fromarray(k))
-        cropped = decode(path, channels=1, size=10, fit="crop")
-        assert cropped.shape == (1, 10, 10)
-        assert cropped[:, :, 1:-1].max() <= 1  # the filter reaches over the edge by a pixel
-        stretched = decode(path, channels=1, size=30, fit="resize")[0]
-        assert stretched[15, [2, 15, 27]].tolist() == [100, 0, 200]
-
-    def test_large_photographs_are_averaged_not_sampled(self, root):
-        stripes = np.zeros((1024, 1024, 3), np.uint8)
-        stripes[:, ::2] = 255
-        path = self.save(root, Image.fromarray(stripes), "x.jpg", quality=95)
-        k = decode(path, channels=1, size=16, fit="resize").astype(int)
-        assert abs(k - 128).max() <= 4
-
-    def test_a_camera_on_its_side(self, root):
-        k = np.zeros((4, 8), np.uint8)
-        k[:, :4] = 255  # left half white
-        exif = Image.Exif()
-        exif[0x0112] = 6  # to be turned a quarter clockwise
-        path = self.save(root, Image.fromarray(k), exif=exif)
-        turned = decode(path, channels=1, size=None, fit="resize")[0]
-        assert turned.shape == (8, 4)
-        assert turned[:4].min() == 255
-        assert turned[4:].max() == 0
-
-    @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-    def test_transparency_becomes_white(self, root, mode):
-        image = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
-        image.paste((255, 0, 0, 255), (0, 0, 2, 4))
-        image.putpixel((3, 3), (0, 0, 0, 128))
-        path = self.save(root, image.convert(mode))
-        with quiet():
-            k = decode(path, channels=3, size=None, fit="resize").transpose(1, 2, 0)
-        assert k[0, 0].tolist() == ([76] * 3 if mode == "LA" else [255, 0, 0])
-        assert k[0, 2].tolist() == [255, 255, 255]
-        if mode != "P":
-            assert k[3, 3].tolist() == [127, 127, 127]
-
-    def test_grey_with_a_transparent_level(self, root):
-        path = self.save(root, Image.fromarray(np.array([[7, 9]], np.uint8)), transparency=7)
-        assert decode(path, channels=1, size=None, fit="resize").tolist() == [[[255, 9]]]
-
-    @pytest.mark.parametrize("name", ["x.png", "x.tif", "x.pgm"])
-    def test_sixteen_bits_are_scaled_not_clipped(self, root, name):
-        k = np.array([[0, 128, 257, 32768, 65535]], np.uint16)
-        path = self.save(root, Image.fromarray(k), name)
-        assert decode(path, channels=1, size=None, fit="resize").tolist() == [[[0, 0, 1, 128, 255]]]
-        assert look(path)
-
-    @pytest.mark.parametrize("mode", ["F", "I"])
-    def test_pixels_of_unknown_range_are_refused(self, root, mode):
-        path = self.save(root, Image.new(mode, (4, 4)), "x.tif")
-        with pytest.raises(UnreadableError, match="unknown range"):
-            decode(path, channels=1, size=None, fit="resize")
-
-    @pytest.mark.parametrize(
-        ("name", "mode", "tolerance"),
-        [
-            ("x.jpg", "CMYK", 8),
-            ("x.gif", "P", 0),
-            ("x.png", "P", 0),
-            ("x.webp", "RGB", 12),
-            ("x.tif", "CMYK", 1),
-        ],
-    )
-    def test_colour_survives_its_mode(self, root, name, mode, tolerance):
-        path = self.save(root, Image.new("RGB", (16, 16), (255, 0, 51)).convert(mode), name)
-        k = decode(path, channels=3, size=None, fit="resize").astype(int)
-        assert abs(k[:, 8, 8] - [255, 0, 51]).max() <= tolerance
-
-    def test_black_and_white(self, root):
-        path = self.save(root, Image.fromarray(np.array([[True, False]])))
-        assert look(path)
-        assert decode(path, channels=1, size=None, fit="resize").tolist() == [[[255, 0]]]
-
-    def test_damaged_camera_notes_are_no_reason_to_lose_a_picture(self, root):
-        exif = b"Exif\x00\x00II*\x00\x08\x00\x00\x00\xff\xff\x12\x01\x03\x00"
-        self.save(root, noise(0, 8, 8, 3), "x.jpg", exif=exif)
-        fill(root, 5)
-        assert load_data(root).notes == ()
-
-
-class TestCache:
-    @pytest.fixture
-    def decodings(self, monkeypatch):
-        """Names of the files that are decoded from now on."""
-        names = []
-
-        def counted(path, **options):
-            names.append(path.name)
-            return decode(path, **options)
-
-        monkeypatch.setattr(decoded, "decode", counted)
-        return names
-
-    def test_second_load_decodes_nothing(self, root, decodings):
-        fill(root, 10)
-        (root / "bad.png").write_bytes(b"bad")
-        first = load_data(root)
-        assert len(decodings) == 10
-        second = load_data(root, seed=1, condition="none", validation=0.2)
-        assert len(decodings) == 10
-        assert second.notes == first.notes
-        assert load_data(root).fingerprint == first.fingerprint
-
-    def test_another_option_is_another_cache(self, root, decodings):
-        fill(root, 10)
-        for options in ({}, {"size": 4}, {"size": 4, "fit": "crop"}, {"channels": 1}):
-            load_data(root, **options)
-        assert len(decodings) == 40
-        load_data(root, size=4)
-        assert len(decodings) == 40
-
-    def test_who_comes_at_the_same_time_waits(self, root, decodings):
-        fill(root, 30)
-        with ThreadPoolExecutor(4) as pool:
-            made = list(pool.map(load_data, [root] * 4))
-        assert len(decodings) == 30
-        assert len({data.fingerprint for data in made}) == 1
-
-    @pytest.mark.parametrize("change", ["touch", "add", "remove", "rename"])
-    def test_a_changed_folder_is_decoded_anew(self, root, cache, decodings, change):
-        fill(root, 10)
-        before = load_data(root)
-        if change == "touch":
-            os.utime(root / "000.png", ns=(1, 1))
-        elif change == "add":
-            fill(root, 1, first=50)
-        elif change == "remove":
-            (root / "000.png").unlink()
-        else:
-            (root / "000.png").rename(root / "zzz.png")
-        after = load_data(root)
-        assert len(decodings) == 10 + {"add": 11, "remove": 9}.get(change, 10)
-        assert (after.fingerprint == before.fingerprint) == (change == "touch")
-        assert len(list(cache.rglob("*.npy"))) == 1  # the old one is replaced
-
-    @pytest.mark.parametrize(
-        "damage",
-        [
-            lambda array, index: array.unlink(),
-            lambda array, index: index.unlink(),
-            lambda array, index: os.truncate(array, 300),
-            lambda array, index: array.write_bytes(bytes(array.stat().st_size)),
-            lambda array, index: index.write_bytes(b""),
-            lambda array, index: index.write_bytes(index.read_bytes()[:-5]),
-            lambda array, index: index.write_bytes(index.read_bytes().replace(b"001.png", b"002.png")),
-            lambda array, index: index.write_bytes(b"\xff\xfe\n\x00"),
-        ],
-    )
-    def test_a_damaged_cache_is_made_anew(self, root, cache, decodings, damage):
-        fill(root, 10)
-        before = load_data(root)
-        (array,), (index,) = cache.rglob("*.npy"), cache.rglob("*.index")
-        wanted = before.train[:].x.clone()
-        del before
-        damage(array, index)
-        after = load_data(root)
-        assert len(decodings) == 20
-        assert torch.equal(after.train[:].x, wanted)
-
-    def test_interrupted_decoding_leaves_nothing_that_is_taken(self, root, cache, monkeypatch, decodings):
-        fill(root, 10)
-
-        def interrupted(path, **options):
-            if path.name == "007.png":
-                raise KeyboardInterrupt
-            return decode(path, **options)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(decoded, "decode", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                load_data(root)
-        assert [p for p in cache.rglob("*") if p.suffix in (".npy", ".index", ".part")] == []
-        assert len(load_data(root).train) == 8
-        assert len(decodings) == 10
-
-    def test_what_is_mapped_survives_a_new_cache(self, root):
-        fill(root, 10)
-        before = load_data(root)
-        wanted = before.train[:].x.clone()
-        fill(root, 5, first=50)
-        load_data(root)
-        assert torch.equal(before.train[:].x, wanted)
-
-    def test_images_stay_on_the_disk(self, root):
-        fill(root, 10)
-        data = load_data(root)
-        array = data.train._x
-        while array.base is not None and not isinstance(array, np.memmap):
-            array = array.base
-        assert isinstance(array, np.memmap)
-
-    def test_a_cache_that_cannot_be_written_is_told(self, root, tmp_path, monkeypatch):
-        fill(root, 5)
-        (tmp_path / "file").write_text("in the way")
-        monkeypatch.setenv("BESTIARY_CACHE", str(tmp_path / "file"))
-        with pytest.raises(DataError, match="BESTIARY_CACHE: cannot write") as error:
-            load_data(root)
-        assert "\n" not in str(error.value)
-
-    def test_a_full_disk_is_told(self, root, cache, monkeypatch):
-        fill(root, 5)
-
-        def full(fd):
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(DataError, match="No space left on device"):
-            load_data(root)
-        assert list(cache.rglob("*.npy")) == []
-
-    def test_a_long_wait_says_what_it_is(self, root, caplog):
-        fill(root, 5)
-        with caplog.at_level(logging.INFO, logger="bestiary.data"):
-            load_data(root)
-            load_data(root)
-        assert [r.message.split(",")[0] for r in caplog.records] == [f"decoding 5 images of {root} once"]

@@ -149,7 +149,7 @@ def test_bounds_carry_their_caveat_and_exact_values_do_not():
     exact, bound = score(2.9, 0.01, "exact"), score(3.2, 0.01, "elbo")
     text = found(compare(entry("pixelcnn", bits_per_dim=exact), entry("vae", bits_per_dim=bound)), "Bits")
     assert text.startswith("pixelcnn (2.900 ± 0.010); then vae (≤ 3.200 ± 0.010).")
-    assert "Only a bound (≤) is known of vae (elbo): the true value may be better" in text
+    assert "Only a bound (≤) is known of vae: the true value may be better" in text
     assert "being ahead of a bound is not being ahead of the true value" in text
     # A bound that is ahead of an exact value is ahead all the more.
     text = found(
@@ -219,7 +219,13 @@ def test_distance_to_real_data():
     )
     near = compare(entry("a", frechet=score(35.0, 3.0)), entry("b", frechet=score(200.0, 3.0)), frechet=floor)
     text = found(near, "Fréchet")
-    assert "a is not distinguishable from that, by this score alone. b is worse than that." in text
+    assert "a is not distinguishable from that, by this score alone. b is worse, b by 167 ± 5." in text
+    unsure = compare(*far.entries, entry("c", frechet=score(300.0, None)), frechet=floor)
+    assert found(unsure, "Fréchet").endswith("a and b are worse, a by 67 ± 5.")
+    some = compare(
+        *near.entries, far.entries[0].__class__(**{**far.entries[0].__dict__, "model": "c"}), frechet=floor
+    )
+    assert found(some, "Fréchet").endswith("The others are worse, the closest, c, by 67 ± 5.")
     beyond = compare(entry("a", prd_f8=score(0.99)), entry("b", prd_f8=score(0.5)), prd_f8=score(0.9))
     assert "a is beyond that, which does not mean better than real" in found(beyond, "PRD recall")
 

@@ -94,7 +94,11 @@ _ENTRIES = (
         arxiv="1312.6114",
         year=2014,
         laptop={
-            "network": "infogan", "channels": 32, "latent_dim": 32, "optimizer": "adam", "learning_rate": 1e-3,
+            "network": "infogan",
+            "channels": 32,
+            "latent_dim": 32,
+            "optimizer": "adam",
+            "learning_rate": 1e-3,
         },
     ),
     CatalogueEntry(
@@ -120,7 +124,7 @@ _ENTRIES = (
         laptop=_GAN_LAPTOP,
         aliases=("gan", "dcgan"),
     ),
-)  # fmt: skip
+)
 
 CATALOGUE: dict[str, CatalogueEntry] = {entry.name: entry for entry in _ENTRIES}
 ALIASES: dict[str, str] = {alias: entry.name for entry in _ENTRIES for alias in entry.aliases}

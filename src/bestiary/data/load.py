@@ -16,7 +16,7 @@ from bestiary.data.splits import Data
 from bestiary.errors import OptionError
 
 
-def load_data(name: str | os.PathLike[str], **options: Any) -> Data:
+def load_data(name: str | os.PathLike[str], /, **options: Any) -> Data:
     """Load a data set by name, or a folder of images by its path.
 
     Arguments:

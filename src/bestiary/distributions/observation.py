@@ -23,6 +23,11 @@ Treatment = Literal["mass", "dequantised", "density", "grey Bernoulli"]
 _SMALLEST_LOG_SCALE = -7.0 - math.log(2)
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """Undo bfloat16 autocast, in which logarithms of small numbers are lost; float64 stays."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class Observation(ABC):
     """One family of p(x|z).
 
@@ -57,7 +62,9 @@ class Bernoulli(Observation):
 
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
         """x·log σ(raw) + (1−x)·log(1 − σ(raw)), summed over pixels."""
-        return -F.binary_cross_entropy_with_logits(raw, x, reduction="none").flatten(1).sum(1)
+        return (
+            -F.binary_cross_entropy_with_logits(at_least_float32(raw), x, reduction="none").flatten(1).sum(1)
+        )
 
     def mean(self, raw: Tensor) -> Tensor:
         """σ(raw)."""
@@ -84,7 +91,7 @@ class DiscretisedLogistic(Observation):
         self._delta = 1 / (levels - 1)
 
     def _parameters(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        location, log_scale = raw.float().chunk(2, dim=1)
+        location, log_scale = at_least_float32(raw).chunk(2, dim=1)
         return location.sigmoid(), log_scale.clamp(_SMALLEST_LOG_SCALE, 5.0)
 
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
@@ -123,7 +130,7 @@ class Gaussian(Observation):
         self.treatment = "density" if levels is None else "dequantised"
 
     def _parameters(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        mu, log_sigma = raw.float().chunk(2, dim=1)
+        mu, log_sigma = at_least_float32(raw).chunk(2, dim=1)
         return (mu if self._levels is None else mu.sigmoid()), log_sigma.clamp(-6.0, 5.0)
 
     def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Models. `base` is the page to read first; each family has a folder, each idea a file."""
 
+from bestiary.data.splits import Batch
 from bestiary.models.base import (
-    Batch,
     Clock,
     ClosedForm,
     Completer,

@@ -165,6 +165,11 @@ class Model(nn.Module, ABC):
     bfloat16_safe: bool = True
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Check the settings against the constructor's signature and keep them.
+
+        Raises:
+            OptionError: a setting that does not exist, or a value that is not valid.
+        """
         model = super().__new__(cls)
         if args or kwargs:  # copy.deepcopy calls without arguments and restores `settings` itself
             named = {name: value for name, value in kwargs.items() if name != "spec"}

@@ -93,13 +93,11 @@ class _LayerCache:
         self._rows = across[0].new_zeros(width + 2 * self._margin, batch, k, inputs)
         self._above = across[0].new_zeros(width, batch, 2 * p)
         self._context = torch.zeros_like(self._above)  # what the row's horizontal stack gets from above
-        above_bias, across_bias = (
-            _bias(convolution) if projected is None else _bias(convolution) + projected
-            for convolution, projected in zip(
-                (layer.vertical, layer.horizontal), layer.condition_biases(condition), strict=True
-            )
-        )
-        self._above_bias, self._across_bias = above_bias, across_bias[..., order]
+        biases = [_bias(layer.vertical), _bias(layer.horizontal)]
+        projected = layer.condition_biases(condition)
+        if projected is not None:
+            biases = [bias + vector for bias, vector in zip(biases, projected, strict=True)]
+        self._above_bias, self._across_bias = biases[0], biases[1][..., order]
         self._vertical = layer.vertical.weight.permute(3, 2, 1, 0).reshape(n, k * inputs, 2 * p).contiguous()
         self._link = layer.link.weight[order, :, 0, 0].t().contiguous()
         horizontal = layer.horizontal.masked_weight[:, :, 0].permute(2, 1, 0).reshape(k * inputs, 2 * p)
@@ -124,7 +122,7 @@ class _LayerCache:
             )
 
     def start_row(self, row: Tensor) -> Tensor:
-        """Take the newest row of the vertical input, (W, B, inputs); returns the pre-activation (W, B, 2p)."""
+        """From the newest row of the vertical input, (W, B, inputs), its pre-activation, (W, B, 2p)."""
         width = len(self._above)
         self._rows[:, :, :-1] = self._rows[:, :, 1:].clone()
         self._rows[self._margin : self._margin + width, :, -1] = row

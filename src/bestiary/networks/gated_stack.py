@@ -10,6 +10,9 @@ section 2 and figure 2; the caches after *Fast Generation for Convolutional Auto
 (Ramachandran et al., 2017, arXiv 1704.06001).
 """
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -66,10 +69,10 @@ class GatedLayer(nn.Module):
         self.condition = nn.Linear(condition_dim, 4 * channels, bias=False) if condition_dim else None
         self.residual = None if last else MaskedConv2d(groups, groups, kind="B", bias=False)
 
-    def condition_biases(self, condition: Tensor | None) -> tuple[Tensor, Tensor] | tuple[None, None]:
+    def condition_biases(self, condition: Tensor | None) -> tuple[Tensor, Tensor] | None:
         """Vᵀh for the vertical and the horizontal stack, (B, 2p) each, from conditions h (B, d) (eq. 4)."""
         if self.condition is None or condition is None:
-            return None, None
+            return None
         above, across = self.condition(condition).chunk(2, dim=1)
         return above, across
 
@@ -78,9 +81,9 @@ class GatedLayer(nn.Module):
         down = 1 if self.first else 0
         rows = self.vertical(F.pad(above, (0, 0, self.reach - 1 + down, -down)))
         row = self.horizontal(F.pad(across, (self.reach - 1, 0)))
-        above_bias, across_bias = self.condition_biases(condition)
-        if above_bias is not None:
-            rows, row = rows + above_bias[:, :, None, None], row + across_bias[:, :, None, None]
+        biases = self.condition_biases(condition)
+        if biases is not None:
+            rows, row = rows + biases[0][:, :, None, None], row + biases[1][:, :, None, None]
         return rows, gate(row + self.link(rows))
 
 
@@ -113,7 +116,7 @@ class GatedStack(nn.Module):
         super().__init__()
         self.image_channels = image_channels
         self.levels = levels
-        self.layers = nn.ModuleList(
+        stacked = nn.ModuleList(
             GatedLayer(
                 channels if i else image_channels,
                 channels,
@@ -125,6 +128,7 @@ class GatedStack(nn.Module):
             )
             for i in range(layers)
         )
+        self.layers = cast("Sequence[GatedLayer]", stacked)
         groups, hidden = (channel_groups(maps, image_channels) for maps in (channels, head_channels))
         outputs = channel_groups(image_channels * levels, image_channels)
         # One convolution of all layers' maps side by side is the sum of a skip from every layer.
@@ -144,5 +148,5 @@ class GatedStack(nn.Module):
                 across = handed_on if layer.first else across + handed_on
                 above = gate(rows)
         features = torch.relu(self.skip(torch.cat(gated, dim=1)))
-        logits = self.output(torch.relu(self.hidden(features)))  # (B, C·K, H, W)
-        return logits.unflatten(1, (self.image_channels, self.levels)).transpose(1, 2)
+        outputs: Tensor = self.output(torch.relu(self.hidden(features)))  # (B, C·K, H, W)
+        return outputs.view(len(x), self.image_channels, self.levels, *x.shape[2:]).transpose(1, 2)

@@ -131,7 +131,7 @@ def score_figure(
                 continue
             error = 2 * score.error if score.error is not None and math.isfinite(score.error) else None
             axes.errorbar(
-                score.value, y, xerr=error, color=style.colour, marker=style.marker, markersize=6,
+                score.value, y, xerr=error, color=style.colour, marker=style.marker, markersize=5.5,
                 markerfacecolor=PAPER if model in hollow else style.colour, capsize=2.5, elinewidth=1.4,
             )  # fmt: skip
         axes.set_ylim(len(rows) - 0.5, -0.5)
@@ -214,7 +214,7 @@ def inline(figure: Figure, name: str, label: str, names: Sequence[str] = ()) -> 
     """A figure as an `<svg>` for the page.
 
     Arguments:
-        figure: drawn under `rc_context`, without any user's words.
+        figure: drawn in the style of this module, without any user's words.
         name: prefix of its identifiers, so that several figures on a page do not clash.
         label: plain-text description.
         names: plain text for the placeholders `@0@`, `@1@`, …
@@ -230,11 +230,11 @@ def inline(figure: Figure, name: str, label: str, names: Sequence[str] = ()) -> 
     svg = re.sub(r' id="([^"]+)"', lambda m: f' id="{short[m[1]]}"' if m[1] in short else "", svg)
     svg = re.sub(r'(href="#|url\(#)([^")]+)', lambda m: m[1] + short[m[2]], svg)
     svg = re.sub("|".join(_VARIABLES), lambda m: _variable(m[0]), svg)
+    svg = re.sub(r"@(\d+)@", lambda m: text(names[int(m[1])]), svg)
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
     box = f'viewBox="0 0 {0.75 * width:g} {0.75 * height:g}"'
     start = f'<svg class="figure" role="img" aria-label="{text(label)}" xmlns="http://www.w3.org/2000/svg"'
     svg = re.sub(r"<svg[^>]*>", lambda _: f'{start} width="{width}" height="{height}" {box}>', svg, count=1)
-    svg = re.sub(r"@(\d+)@", lambda m: text(names[int(m[1])]), svg)
     return re.sub(r"\n\s*", "\n", svg).strip() + "\n"
 
 

@@ -20,7 +20,7 @@ def table_section(comparison: Comparison) -> str:
     reasons = dict.fromkeys(entry.missing(name) for entry in comparison.entries for name in names)
     marks = {reason: _mark(i) for i, reason in enumerate(filter(None, reasons))}
     header = ["Model", "Parameters", "Examples seen", "Training", "Sampling<small>per 1,000</small>"]
-    header += [f"{text(SCORES[name].title)} {_ARROWS[SCORES[name].better]}" for name in names]
+    header += [f"{text(SCORES[name].title)}&nbsp;{_ARROWS[SCORES[name].better]}" for name in names]
     rows = []
     for entry in comparison.entries:
         row = [_model(entry), count(entry.parameters), _examples(entry), _training(entry)]
@@ -125,8 +125,15 @@ def _legend(comparison: Comparison, any_best: bool) -> str:
         words += " <b>Bold</b>: the best number of its column, distinguishable from every other in it."
     elif len(comparison.entries) > 1:
         words += " Nothing is bold: no best number is distinguishable from every other in its column."
-    if _any_bound(comparison):
-        words += " ≤ marks a bound: the true value may be lower."
+    bounds: dict[str, list[str]] = {}
+    for entry in comparison.entries:
+        for name in _columns(comparison):
+            score = _known(entry.scores, name)
+            if score and is_bound(name, score):
+                bounds.setdefault(score.protocol, []).append(entry.model)
+    if bounds:
+        kinds = "; ".join(f"{', '.join(models)}: {protocol}" for protocol, models in bounds.items())
+        words += f" ≤ marks a bound, the true value may be lower ({text(kinds)})."
     return words
 
 
@@ -160,7 +167,9 @@ def _cell(name: str, scores: Mapping[str, Score], best: bool = False, mark: str 
         beside = _known(scores, other) if info.beside == name else None
         if beside:
             words = info.unit if info.unit != SCORES[name].unit else "ELBO"
-            small.append(f"{'≤ ' if is_bound(other, beside) else ''}{show(beside)} {words}")
+            small.append(
+                f"{'≤ ' if is_bound(other, beside) else ''}{show(beside).partition(' ± ')[0]} {words}"
+            )
     return (f"<b>{value}</b>" if best else value) + (f"<small>{'<br>'.join(small)}</small>" if small else "")
 
 

@@ -1,5 +1,5 @@
 """Studies: models under one equal budget, and the verdict."""
 
-from bestiary.study.compare import compare
+from bestiary.study.comparison import compare
 
 __all__ = ["compare"]

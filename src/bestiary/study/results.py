@@ -279,7 +279,8 @@ class Comparison:
             plain = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
             if plain.pop("format") != FORMAT:
                 raise ValueError("written by another release")
-            with np.load(folder / "comparison.npz", allow_pickle=False) as file:
+            path = folder / "comparison.npz"
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             entries = plain.pop("entries")
             known: dict[str, Any] = {"entries": [_entry(e, arrays, f"{i}_") for i, e in enumerate(entries)]}

@@ -7,7 +7,7 @@ is never distinguishable from another.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from bestiary.metrics.results import Score
@@ -17,6 +17,7 @@ THRESHOLD = 2.0
 # How often two equal scores with normal errors differ by more than THRESHOLD: P(|N(0, 1)| > 2).
 _BY_CHANCE = math.erfc(THRESHOLD / math.sqrt(2))
 _PAIRS_NAMED = 4
+_AT_BOUND = "Likelihoods that are bounds are taken at their bound."
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,9 @@ def verdict(comparison: Comparison) -> tuple[Finding, ...]:
     findings += _memorisation(comparison)
     unfinished = [e for e in comparison.entries if e.status != "finished"]
     if unfinished:
-        reasons = "; ".join(
-            f"{e.model} {e.status}" + (f" ({e.reason})" if e.reason else "") for e in unfinished
-        )
-        findings.append(
-            Finding("Not ranked", f"{reasons}. What did not use its whole budget is not put in order.")
-        )
+        named = [f"{e.model} {e.status}" + (f" ({e.reason})" if e.reason else "") for e in unfinished]
+        rule = "What did not use its whole budget is not put in order."
+        findings.append(Finding("Not ranked", f"{'; '.join(named)}. {rule}"))
     return (*findings, _limits(rankings))
 
 
@@ -118,19 +116,8 @@ def _overall(comparison: Comparison, rankings: Mapping[str, Ranking]) -> Finding
     finished = [e.model for e in comparison.entries if e.status == "finished"]
     contested = [ranking for ranking in rankings.values() if len(ranking.values) > 1]
     if not contested:
-        why = "No two models share a score."
-        if len(finished) < 2:
-            why = (
-                f"Only {finished[0]} finished its training."
-                if finished
-                else "No model finished its training."
-            )
-        if len(comparison.entries) == 1:
-            why = "There is only one model."
-        return Finding("Nothing can be ranked", why)
-    bounds = (
-        " Likelihoods that are bounds are taken at their bound." if any(map(_has_bounds, contested)) else ""
-    )
+        return Finding("Nothing can be ranked", _why_unranked(comparison, finished))
+    bounds = f" {_AT_BOUND}" if any(map(_has_bounds, contested)) else ""
     winner = next((model for model in finished if _wins(model, contested)), None)
     if winner:
         text = "Beyond the error bars, where there are any, on these data, at this budget and with this seed."
@@ -145,6 +132,14 @@ def _overall(comparison: Comparison, rankings: Mapping[str, Ranking]) -> Finding
     ]
     text = f"In front: {'; '.join(parts)}." if parts else "There are no error bars, so no lead is claimed."
     return Finding("No model is best by every score", text + bounds)
+
+
+def _why_unranked(comparison: Comparison, finished: Sequence[str]) -> str:
+    if len(comparison.entries) == 1:
+        return "There is only one model."
+    if len(finished) > 1:
+        return "No two models share a score."
+    return f"{f'Only {finished[0]}' if finished else 'No model'} finished its training."
 
 
 def _wins(model: str, contested: Sequence[Ranking]) -> bool:
@@ -199,9 +194,7 @@ def _bounds(ranking: Ranking) -> list[str]:
     bounds = [m for m, score in ranking.values.items() if is_bound(ranking.score, score)]
     if not bounds:
         return []
-    kinds = _grouped({m: ranking.values[m].protocol for m in bounds})
-    named = _and([f"{_and(models)} ({protocol})" for protocol, models in kinds.items()])
-    text = f"Only a bound (≤) is known of {named}: the true value may be better"
+    text = f"Only a bound (≤) is known of {_and(bounds)}: the true value may be better"
     if _has_bounds(ranking):
         text += ", and being ahead of a bound is not being ahead of the true value"
     return [f"{text}."]
@@ -222,6 +215,12 @@ def _floor(comparison: Comparison, ranking: Ranking) -> list[str]:
     worse = [m for m in apart if sign * (ranking.values[m].value - floor.value) > 0]
     same = [m for m in judged if m not in apart]
     beyond = [m for m in apart if m not in worse]
+
+    def gap(model: str) -> str:
+        score = ranking.values[model]
+        error = math.hypot(score.error or 0.0, floor.error or 0.0)
+        return show(replace(score, value=abs(score.value - floor.value), error=error))
+
     sentences = [f"Real data against real data: {show(floor)}."]
     if beyond:
         sentences.append(
@@ -230,29 +229,18 @@ def _floor(comparison: Comparison, ranking: Ranking) -> list[str]:
         )
     if same:
         sentences.append(f"{_and(same)} {_is(same)} not distinguishable from that, by this score alone.")
-    if worse and not beyond and not same:
-        gap = _difference(ranking.values[worse[0]], floor)
-        subject = (
-            f"Every model is worse, the closest, {worse[0]}," if len(worse) > 1 else f"{worse[0]} is worse"
-        )
-        sentences.append(f"{subject} by {gap}.")
+    if len(worse) == 1:
+        sentences.append(f"{worse[0]} is worse by {gap(worse[0])}.")
+    elif worse and len(judged) < len(ranking.values):
+        sentences.append(f"{_and(worse)} are worse, the closest, {worse[0]}, by {gap(worse[0])}.")
     elif worse:
-        who = (
-            "The others are"
-            if len(judged) == len(ranking.values) and len(worse) > 1
-            else f"{_and(worse)} {_is(worse)}"
-        )
-        sentences.append(f"{who} worse than that.")
+        who = "The others are" if beyond or same else "Every model is"
+        sentences.append(f"{who} worse, the closest, {worse[0]}, by {gap(worse[0])}.")
     return sentences
 
 
 def _has_error(score: Score) -> bool:
     return score.error is not None and math.isfinite(score.error)
-
-
-def _difference(a: Score, b: Score) -> str:
-    error = math.hypot(a.error or 0.0, b.error or 0.0)
-    return show(Score(abs(a.value - b.value), error, a.n_real, a.n_fake, ""))
 
 
 def _agreement(likelihood: Ranking, frechet: Ranking) -> Finding:
@@ -280,27 +268,23 @@ def _agreement(likelihood: Ranking, frechet: Ranking) -> Finding:
         same = "has the same order" if len(decided) == 1 else "have the same order"
         answer = f"Yes, as far as it can be told: {pairs} distinguishable under both {same}."
     if any(is_bound(likelihood.score, likelihood.values[b]) for _, b in decided):
-        answer += " Likelihoods that are bounds are taken at their bound."
+        answer += f" {_AT_BOUND}"
     return Finding(topic, answer)
 
 
 def _memorisation(comparison: Comparison) -> list[Finding]:
     ranking, floor = rank(comparison, "memorisation"), comparison.floors.get("memorisation")
-    if not ranking.values or floor is None:
+    if not ranking.values or floor is None or not math.isfinite(floor.value):
         return []
     copies = [
         f"{m} ({show(score)})"
         for m, score in ranking.values.items()
         if score.value > floor.value and distinguishable(score, floor)
     ]
-    start = f"Unseen real data score {show(floor)}."
+    answer = "No model is distinguishably above that."
     if copies:
-        return [
-            Finding(
-                "Memorisation", f"{start} Samples lie closer to training images than that: {_and(copies)}."
-            )
-        ]
-    return [Finding("Memorisation", f"{start} No model is distinguishably above that.")]
+        answer = f"Samples lie closer to training images than that: {_and(copies)}."
+    return [Finding("Memorisation", f"Unseen real data score {show(floor)}. {answer}")]
 
 
 def _limits(rankings: Mapping[str, Ranking]) -> Finding:

@@ -168,7 +168,7 @@ class Training:
             )
             with self.runtime.autocast():
                 terms = move.cost(step)
-            (terms["loss"] / self.accumulate).backward()  # type: ignore[no-untyped-call]
+            (terms["loss"] / self.accumulate).backward()
             self._in_flight.append((move.player, terms["loss"].detach()))
             for name, value in terms.items():
                 total, count = self.terms.get(f"{move.player}/{name}", (0.0, 0))

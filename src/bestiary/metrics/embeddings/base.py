@@ -48,7 +48,7 @@ class Embedding(ABC):
             parts = [
                 self.embed(part if device is None else part.to(device)).float().cpu()
                 for batch in _batches(images)
-                for part in _checked(batch).split(batch_size)
+                for part in torch.split(_checked(batch), batch_size)
             ]
         if not parts:
             raise DataError("images: found none, wanted at least one")
@@ -84,7 +84,7 @@ class ClassifierEmbedding(Embedding):
     def classify(self, features: Tensor) -> Tensor:
         """Class probabilities (n, K), float64, of features (n, d) from `features`: no second pass."""
         with torch.no_grad():
-            logits = self.head.to(features.device)(features)
+            logits: Tensor = self.head.to(features.device)(features)
         return logits.double().softmax(dim=1)
 
     def probabilities(
@@ -119,5 +119,5 @@ def _checked(images: Tensor) -> Tensor:
         raise DataError(f"images: found {images.dtype}, wanted floats in [0, 1]: divide by the highest level")
     if len(images) and not (images.amin() >= -1e-4 and images.amax() <= 1 + 1e-4):  # a NaN fails both
         low, high = images.amin().item(), images.amax().item()
-        raise DataError(f"images: found values from {low:.3g} to {high:.3g}, wanted [0, 1]: rescale or clamp them")
+        raise DataError(f"images: found values from {low:.3g} to {high:.3g}, wanted [0, 1]: rescale them")
     return images.float()

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from bestiary.data.order import BatchOrder
 from bestiary.data.splits import Split
@@ -58,7 +59,7 @@ class SmallConvNet(nn.Module):
         """See the class."""
         if images.shape[1] > self.channels:
             raise DataError("images: found colour, wanted grey, which the classifier was trained on")
-        x = images.expand(-1, self.channels, -1, -1)
+        x = images.expand(-1, self.channels, -1, -1).contiguous(memory_format=torch.channels_last)
         if x.shape[2:] != (SIDE, SIDE):
             x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
         features: Tensor = self.layers(x)
@@ -113,7 +114,7 @@ def cache_folder() -> Path:
 
 def _labels(split: Split, classes: int) -> Tensor:
     if split.labels is None:
-        raise DataError("embedding: 'classifier' needs class labels and these data have none: use another one")
+        raise DataError("embedding: 'classifier' needs class labels, these data have none: use another one")
     if split.labels.min() < 0 or split.labels.max() >= classes:
         low, high = int(split.labels.min()), int(split.labels.max())
         raise DataError(f"labels: found {low} to {high}, wanted 0 to {classes - 1} for classes={classes}")
@@ -123,7 +124,9 @@ def _labels(split: Split, classes: int) -> Tensor:
 def _initial(channels: int, classes: int, seed: int) -> SmallConvNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return SmallConvNet(channels, classes)
+        network = SmallConvNet(channels, classes)
+        convert_conv2d_weight_memory_format(network, torch.channels_last)
+        return network
 
 
 def _fit(network: SmallConvNet, train: Split, labels: Tensor, seed: int) -> None:
@@ -140,7 +143,7 @@ def _fit(network: SmallConvNet, train: Split, labels: Tensor, seed: int) -> None
             features = F.dropout(network(train.take(indices).x), 0.3)
             loss = F.cross_entropy(network.head(features), labels[indices])
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
     network.eval()
@@ -158,7 +161,7 @@ def _load(network: SmallConvNet, path: Path) -> float | None:
     """The accuracy, with the weights put into `network`; None where there is no whole file."""
     try:
         with safe_open(path, framework="pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}
+            weights = {name: file.get_tensor(name) for name in file}
             accuracy = float(file.metadata()["accuracy"])
     except (OSError, SafetensorError):
         return None

@@ -4,11 +4,13 @@ import hashlib
 import importlib.util
 import io
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from bestiary.errors import DataError
@@ -69,7 +71,9 @@ class MobileBlock(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C', ⌈H / stride⌉, ⌈W / stride⌉)."""
-        y: Tensor = super().forward(x)
+        y = x
+        for layer in self:
+            y = layer(y)
         return x + y if self.residual else y
 
 
@@ -111,7 +115,7 @@ class EfficientNetLite0(nn.Module):
 def fuse(module: nn.Module) -> None:
     """Fold every batch normalisation into the convolution before it: the same function, in less time."""
     children = list(module.named_children())
-    for (name, child), (follower, normalisation) in zip(children, children[1:], strict=False):
+    for (name, child), (follower, normalisation) in pairwise(children):
         if isinstance(child, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
             setattr(module, name, fuse_conv_bn_eval(child, normalisation))
             setattr(module, follower, nn.Identity())
@@ -131,7 +135,7 @@ def efficientnet_lite0() -> ClassifierEmbedding:
     network.load_state_dict(dict(zip(network.state_dict(), weights, strict=True)), strict=True)
     network.eval()
     fuse(network)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    convert_conv2d_weight_memory_format(network, torch.channels_last)
     protocol = f"efficientnet-lite0 {SIDE}px bilinear"
     return ClassifierEmbedding("efficientnet-lite0", protocol, network=network, head=network.fc)
 

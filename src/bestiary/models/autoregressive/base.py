@@ -1,8 +1,8 @@
 """What autoregressive models of images share: p(x) = Π p(x_i | x_1 … x_{i−1}), a softmax over levels each.
 
 A subclass gives the logits of all sub-pixels at once (`logits`) and the same logits one at a time
-(`cache`); costs, likelihood and sampling follow. The order is by rows from the top left, and R, G, B within
-a pixel. Shapes: B batch, C channels, H height, W width, K = `spec.levels`.
+(`cache`); cost, likelihood and sampling follow. The order is row by row from the top left, and R, G, B
+within a pixel. Shapes: B batch, C channels, H height, W width, K = `spec.levels`.
 """
 
 import math
@@ -16,10 +16,10 @@ from torch import Tensor
 
 from bestiary.data.specs import Classes, ImageSpec, Spec
 from bestiary.distributions.observation import Treatment
-from bestiary.errors import DataError
+from bestiary.errors import DataError, OptionError
 from bestiary.models.base import Clock, Likelihood, Model, Move, Sampler, Step, image_spec
 
-SAMPLE_CHUNK = 256  # images drawn together: more costs memory and gains no speed
+SAMPLE_CHUNK = 256  # images drawn together: more cost memory and gain no speed
 
 
 class Cache(Protocol):
@@ -53,7 +53,7 @@ def inverse_cdf(logits: Tensor, uniform: Tensor, temperature: float = 1.0) -> Te
 
 
 class Autoregressive(Model, Sampler, Likelihood):
-    """A product of conditional distributions over the L levels of each sub-pixel, in raster order."""
+    """A product of conditional distributions over the K levels of each sub-pixel, in raster order."""
 
     spec: ImageSpec
 
@@ -81,15 +81,15 @@ class Autoregressive(Model, Sampler, Likelihood):
 
     @property
     def treatment(self) -> Treatment:
-        """ "mass": the likelihood is that of the L-level image itself."""
+        """Always "mass": the likelihood is that of the K-level image itself."""
         return "mass"
 
     def moves(self, clock: Clock) -> Sequence[Move]:
-        """One: maximum likelihood by teacher forcing."""
+        """One: maximum likelihood, every sub-pixel predicted from the true ones before it."""
         return [Move("model", self.cost)]
 
     def cost(self, step: Step) -> Mapping[str, Tensor]:
-        """Mean −log p(x) of the batch, in nats, and the same in bits/dim."""
+        """Mean of −log p(x) over the batch, in nats, and the same in bits/dim."""
         loss = -self._log_prob(step.x, step.condition).mean()
         return {"loss": loss, "bits_per_dim": loss.detach() / (self.spec.dimensions * math.log(2))}
 
@@ -99,7 +99,7 @@ class Autoregressive(Model, Sampler, Likelihood):
         Computed in chunks of `batch_size` images, which training has shown to fit into memory.
 
         Raises:
-            DataError: images or conditions of another shape or kind than the spec's.
+            DataError: images outside [0, 1]; images or conditions of another shape or kind than the spec's.
         """
         self.condition_vectors(condition, len(x))
         if x.numel() and not (x.min() >= 0 and x.max() <= 1):
@@ -116,67 +116,38 @@ class Autoregressive(Model, Sampler, Likelihood):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Tensor:
-        """`n` new images, shape (n, C, H, W), in [0, 1].
+        """`n` new images in [0, 1], shape (n, C, H, W).
 
-        Each sub-pixel is the inverse distribution function of its logits at a uniform number. All of
-        these are drawn first, so that the images do not depend on how many are drawn together, up to the
-        rounding of a matrix product.
+        A sub-pixel is the inverse distribution function of its logits at a uniform number. All of these
+        are drawn first, so an image does not depend on how many are drawn with it, up to the rounding
+        of matrix products.
 
         Arguments:
             n: number of images.
             condition: one row per image where the spec has a condition, else None.
             generator: source of the uniform numbers, shape (n, C, H, W).
-            temperature: logits are divided by it; below 1 for likelier levels.
+            temperature: logits are divided by it; below 1, likely levels become likelier.
 
         Raises:
             DataError: conditions of another shape or kind than the spec's.
+            OptionError: a temperature that is not positive.
         """
-        uniform = self.uniform(n, *self.spec.shape, generator=generator)
+        if not temperature > 0:
+            raise OptionError(f"temperature: found {temperature}, wanted a number > 0")
         self.condition_vectors(condition, n)
-        starts = range(0, n, SAMPLE_CHUNK)
+        uniform = self.uniform(n, *self.spec.shape, generator=generator)
+        noise = torch.split(uniform, SAMPLE_CHUNK)
+        conditions = [None] * len(noise) if condition is None else torch.split(condition, SAMPLE_CHUNK)
         with self.evaluation():
-            chunks = [
-                self._draw(
-                    uniform[start : start + SAMPLE_CHUNK],
-                    None if condition is None else condition[start : start + SAMPLE_CHUNK],
-                    temperature,
-                )
-                for start in starts
-            ]
-        return torch.cat(chunks) if chunks else uniform
-
-    def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        top = self.spec.levels - 1
-        levels = (x * top).round()  # k of x = k/(L−1)
-        logits = self.logits(levels / top, condition).permute(0, 3, 4, 2, 1)  # (B, H, W, C, K)
-        # In float32 at least: log-softmax over 256 levels in bfloat16 would be off by tenths of a nat.
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        target = levels.long().permute(0, 2, 3, 1)  # (B, H, W, C)
-        nats = F.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none")
-        return -nats.view(target.shape).sum(dim=(1, 2, 3))
-
-    def _draw(self, uniform: Tensor, condition: Tensor | None, temperature: float) -> Tensor:
-        batch, channels, height, width = uniform.shape
-        cache = self.cache(batch, condition)
-        noise = iter(uniform.permute(2, 3, 1, 0).reshape(-1, batch))  # in the order of drawing
-        drawn = []
-        for _ in range(height):
-            cache.start_row()
-            for column in range(width):
-                for channel in range(channels):
-                    logits = cache.logits(column, channel)
-                    levels = inverse_cdf(logits, next(noise), temperature)
-                    drawn.append(levels.to(logits.dtype).div_(self.spec.levels - 1))
-                    cache.put(column, channel, drawn[-1])
-        return torch.stack(drawn).view(height, width, channels, batch).permute(3, 2, 0, 1).contiguous()
+            drawn = [self._draw(*pair, temperature) for pair in zip(noise, conditions, strict=True)]
+        return torch.cat(drawn)
 
     def check_images(self, x: Tensor) -> None:
         """Raise a `DataError` unless x is a float batch of the spec's shape."""
         if x.shape[1:] != self.spec.shape or not x.is_floating_point():
             wanted = ", ".join(map(str, self.spec.shape))
-            raise DataError(
-                f"x: found {x.dtype} of shape {tuple(x.shape)}, wanted float images of shape (B, {wanted})"
-            )
+            found = f"{x.dtype} of shape {tuple(x.shape)}"
+            raise DataError(f"x: found {found}, wanted float images of shape (B, {wanted})")
 
     def condition_vectors(self, condition: Tensor | None, batch: int) -> Tensor | None:
         """Conditions as float vectors (B, d): classes one-hot, vectors as they are; None without any.
@@ -184,40 +155,39 @@ class Autoregressive(Model, Sampler, Likelihood):
         Raises:
             DataError: conditions that are missing, not expected, or of another shape or kind.
         """
-        wanted, dtype = self.spec.condition, next(self.parameters()).dtype
+        kind, dtype = self.spec.condition, next(self.parameters()).dtype
         found = "None" if condition is None else f"{condition.dtype} of shape {tuple(condition.shape)}"
-        if wanted is None:
+        if kind is None:
             if condition is None:
                 return None
-            needed = "None: the model is unconditional"
-        elif isinstance(wanted, Classes):
-            needed = f"int64 labels 0 … {wanted.n - 1} of shape ({batch},), one for each image"
+            wanted = "None, because the model is unconditional"
+        elif isinstance(kind, Classes):
+            wanted = f"int64 labels from 0 to {kind.n - 1} of shape ({batch},), one for each image"
             if condition is not None and condition.dtype == torch.int64 and condition.shape == (batch,):
-                low, high = condition.min().item(), condition.max().item()
-                if low >= 0 and high < wanted.n:
-                    return F.one_hot(condition, wanted.n).to(dtype)
-                found = f"labels from {low} to {high}"
+                if ((condition >= 0) & (condition < kind.n)).all():
+                    return F.one_hot(condition, kind.n).to(dtype)
+                found = f"labels from {condition.min()} to {condition.max()}"
         else:
-            needed = f"float vectors of shape ({batch}, {wanted.d}), one for each image"
-            shape = (batch, wanted.d)
+            wanted = f"float vectors of shape ({batch}, {kind.d}), one for each image"
+            shape = (batch, kind.d)
             if condition is not None and condition.is_floating_point() and condition.shape == shape:
                 return condition.to(dtype)
-        raise DataError(f"condition: found {found}, wanted {needed}")
+        raise DataError(f"condition: found {found}, wanted {wanted}")
 
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
         top = self.spec.levels - 1
-        levels = (x * top).round()  # k of x = k/(L−1)
+        levels = (x * top).round()  # k of x = k/(K−1)
         logits = self.logits(levels / top, condition).permute(0, 3, 4, 2, 1)  # (B, H, W, C, K)
-        # In float32 at least: log-softmax over 256 levels in bfloat16 would be off by tenths of a nat.
+        # Under autocast the logits are bfloat16; a softmax in it would lose tenths of a nat.
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         target = levels.long().permute(0, 2, 3, 1)  # (B, H, W, C)
         nats = F.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none")
-        return -nats.view(target.shape).sum(dim=(1, 2, 3))
+        return -nats.view(len(x), -1).sum(dim=1)
 
     def _draw(self, uniform: Tensor, condition: Tensor | None, temperature: float) -> Tensor:
         batch, channels, height, width = uniform.shape
         cache = self.cache(batch, condition)
-        noise = iter(uniform.permute(2, 3, 1, 0).reshape(-1, batch))  # in the order of drawing
+        noise = iter(uniform.permute(2, 3, 1, 0).flatten(0, 2))  # in the order of drawing
         drawn = []
         for _ in range(height):
             cache.start_row()
@@ -225,43 +195,6 @@ class Autoregressive(Model, Sampler, Likelihood):
                 for channel in range(channels):
                     logits = cache.logits(column, channel)
                     levels = inverse_cdf(logits, next(noise), temperature)
-                    drawn.append(levels.to(logits.dtype).div_(self.spec.levels - 1))
+                    drawn.append(levels.to(logits.dtype) / (self.spec.levels - 1))
                     cache.put(column, channel, drawn[-1])
         return torch.stack(drawn).view(height, width, channels, batch).permute(3, 2, 0, 1).contiguous()
-
-    def check_images(self, x: Tensor) -> None:
-        """Raise a `DataError` unless x is a float batch of the spec's shape."""
-        if x.shape[1:] != self.spec.shape or not x.is_floating_point():
-            wanted = ", ".join(map(str, self.spec.shape))
-            raise DataError(
-                f"x: found {x.dtype} of shape {tuple(x.shape)}, wanted float images of shape (B, {wanted})"
-            )
-
-    def condition_vectors(self, condition: Tensor | None, batch: int) -> Tensor | None:
-        """Conditions as float vectors (B, d): classes one-hot, vectors as they are; None without any.
-
-        Raises:
-            DataError: conditions that are missing, not expected, or of another shape or kind.
-        """
-        wanted = self.spec.condition
-        found = "None" if condition is None else f"{condition.dtype} of shape {tuple(condition.shape)}"
-        if wanted is None:
-            if condition is not None:
-                raise DataError(f"condition: found {found}, wanted None: the model is unconditional")
-            return None
-        dtype = next(self.parameters()).dtype
-        if isinstance(wanted, Classes):
-            if condition is not None and condition.dtype == torch.int64 and condition.shape == (batch,):
-                if batch == 0 or (condition.min() >= 0 and condition.max() < wanted.n):
-                    return F.one_hot(condition, wanted.n).to(dtype)
-                found = f"labels from {condition.min()} to {condition.max()}"
-            needed = f"int64 labels from 0 to {wanted.n - 1} of shape ({batch},)"
-        else:
-            if (
-                condition is not None
-                and condition.is_floating_point()
-                and condition.shape == (batch, wanted.d)
-            ):
-                return condition.to(dtype)
-            needed = f"float vectors of shape ({batch}, {wanted.d})"
-        raise DataError(f"condition: found {found}, wanted {needed}, one for each image")

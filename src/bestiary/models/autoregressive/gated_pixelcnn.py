@@ -9,12 +9,13 @@ from torch.optim import Adam, Optimizer, RMSprop
 
 from bestiary.config import Ge, Gt, Search
 from bestiary.data.specs import Classes, Spec
+from bestiary.errors import OptionError
 from bestiary.models.autoregressive.base import Autoregressive
 from bestiary.models.base import Player
 from bestiary.networks.gated_cache import GatedStackCache
 from bestiary.networks.gated_stack import GatedStack
 
-KernelSize = Literal[1, 3, 5, 7, 9, 11]
+KernelSize = Literal[3, 5, 7, 9, 11]
 
 
 class GatedPixelCNN(Autoregressive):
@@ -67,6 +68,11 @@ class GatedPixelCNN(Autoregressive):
         batch_size: Annotated[int, Ge(1)] = 128,
     ) -> None:
         super().__init__(spec, batch_size=batch_size)
+        if min(channels, head_channels) < self.spec.channels:
+            raise OptionError(
+                f"channels, head_channels: found {channels} and {head_channels}, wanted at least one map for "
+                f"each of the image's {self.spec.channels} channels"
+            )
         wanted = self.spec.condition
         self.network = GatedStack(
             self.spec.channels,
@@ -90,10 +96,10 @@ class GatedPixelCNN(Autoregressive):
         return cls(
             spec,
             layers=2,
-            channels=6,
+            channels=12,
             kernel_size=3,
             first_kernel_size=3,
-            head_channels=12,
+            head_channels=24,
             optimizer="adam",
             learning_rate=1e-2,
             batch_size=16,

@@ -54,9 +54,9 @@ class PPCA(ClosedForm, Sampler, LikelihoodBound, Encoder):
         if not isinstance(spec, ImageSpec | PointSpec):
             raise DataError(f"spec: ppca wants images or points, found {type(spec).__name__}")
         if latent_dim >= spec.dimensions:
-            raise OptionError(
-                f"latent_dim: found {latent_dim}, wanted fewer than the {spec.dimensions} dimensions of the data"
-            )
+            most = spec.dimensions
+            most = spec.dimensions - 1
+            raise OptionError(f"latent_dim: found {latent_dim}, wanted at most {most} for these data")
         self.latent_dim = latent_dim
         # float64: the covariance of images is nearly singular
         self.register_buffer("mean", torch.zeros(spec.dimensions, dtype=torch.float64))
@@ -182,7 +182,7 @@ class PPCA(ClosedForm, Sampler, LikelihoodBound, Encoder):
             return x.float()
         levels = image_levels(self.spec)
         image = ((x * levels - 0.5) / (levels - 1)).clamp(0, 1)
-        return image.unflatten(1, self.spec.shape).float()
+        return image.reshape(-1, *self.spec.shape).float()
 
     def _dither(self) -> float:
         return 0.0 if isinstance(self.spec, PointSpec) else 1 / (12 * image_levels(self.spec) ** 2)

@@ -10,7 +10,7 @@ from torch.optim import Adagrad, Adam
 
 from bestiary.config import Ge, Gt, Search
 from bestiary.data.specs import ImageSpec, Spec
-from bestiary.distributions.observation import ObservationName, Treatment, observation
+from bestiary.distributions.observation import ObservationName, Treatment, at_least_float32, observation
 from bestiary.models.base import (
     Clock,
     Encoder,
@@ -131,7 +131,7 @@ class VAE(Model, Sampler, LikelihoodBound, Encoder):
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """μ and log σ of q(z|x), each (B, Z)."""
-        mu, log_sigma = self.encoder(x).float().chunk(2, dim=1)
+        mu, log_sigma = at_least_float32(self.encoder(x)).chunk(2, dim=1)
         return mu, log_sigma.clamp(-10, 5)
 
     def elbo(

@@ -108,8 +108,8 @@ def compare(
         )  # fmt: skip
         if run.status == "stopped":
             raise RunError(
-                f"{folder}: stopped by {run.state['reason']} while {name} was training; what is trained is kept:"
-                " the same command with --resume goes on"
+                f"{folder}: stopped by {run.state['reason']} while {name} was training;"
+                " what is trained is kept: the same command with --resume goes on"
             )
         runs[name] = run
     evaluator = Evaluator(data, n=n, split=split, embedding_name=embedding, seed=seed)

@@ -1,0 +1,200 @@
+"""`bestiary train`."""
+
+import shlex
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+import yaml
+
+from bestiary.catalogue import create, entry
+from bestiary.cli.opening import open_data
+from bestiary.cli.options import (
+    Budget,
+    DataName,
+    DataSettings,
+    Device,
+    Json,
+    PrecisionName,
+    PresetName,
+    complete_model,
+    whole_number,
+)
+from bestiary.cli.output import duration, print_json, say
+from bestiary.cli.recipe import DEFAULT_BUDGET, DEFAULT_DATA, Recipe, read_recipe
+from bestiary.config import options, parse_assignments, resolve
+from bestiary.errors import OptionError
+
+if TYPE_CHECKING:
+    from bestiary.cli.plan import Plan
+    from bestiary.runs import Run
+
+
+def train(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A model of `bestiary models`; not needed with --config or --resume.",
+            autocompletion=complete_model,
+        ),
+    ] = None,
+    data: DataName = None,
+    data_set: DataSettings = None,
+    budget: Budget = None,
+    preset: PresetName = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="An option of the model, as in --set learning_rate=1e-4; repeatable.",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A run's config.yaml, or one written by hand; what you type wins."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The run folder, by default runs/MODEL-001.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(parser=whole_number(0), metavar="N", help="Of everything that is random.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, bit by bit as if never stopped.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what would be trained, as a file for --config; write nothing."),
+    ] = False,
+    device: Device = "auto",
+    precision: PrecisionName = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(
+            parser=whole_number(1), metavar="N", help="Compute each batch in N parts, to save memory."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a model into a run folder, whose path is the result.
+
+    Ctrl-C saves, and the command that goes on is printed. A training that diverged or was stopped ends
+    with exit code 1, so that a script does not take it for a finished one.
+    """
+    typed = Recipe(
+        model=model,
+        preset=preset,
+        settings=parse_assignments(assignments or []),
+        data=data,
+        data_options=parse_assignments(data_set or [], "--data-set"),
+        budget=budget,
+        seed=seed,
+        precision=precision,
+        accumulate=accumulate,
+    )
+    recipe = _recipe(typed, config, out, resume)
+    if recipe.model is None:
+        raise OptionError("MODEL: found nothing, wanted a name (`bestiary models` lists them) or --config")
+    if recipe.data is None:
+        say(f"data: {DEFAULT_DATA}, the default (`bestiary data` lists the others)")
+    if recipe.budget is None:
+        say(f"budget: {DEFAULT_BUDGET}, the default (change it with --budget)")
+    chosen = entry(recipe.model)
+    loaded = open_data(recipe.data or DEFAULT_DATA, recipe.data_options or {})
+    if recipe.fingerprint and recipe.fingerprint != loaded.fingerprint and not resume:
+        say("bestiary: warning: the data are no longer those that the config file was written for")
+
+    from bestiary.cli.plan import plan
+    from bestiary.cli.progress import Reporter
+    from bestiary.runs import train as train_model
+    from bestiary.runs.folder import next_folder
+    from bestiary.training.budget import parse_budget
+    from bestiary.training.runtime import choose_runtime
+
+    amount = parse_budget(recipe.budget or DEFAULT_BUDGET)
+    kind, settings = chosen.load(), recipe.settings or {}
+    resolved = resolve(kind, {**chosen.settings(recipe.preset or "paper"), **settings}, owner=chosen.name)
+    built = create(chosen.name, spec=loaded.spec, seed=recipe.seed or 0, **resolved)
+    runtime = choose_runtime(built, device=device, precision=recipe.precision or "auto")
+    paper = recipe.preset != "laptop" and not set(options(kind)) <= set(settings)
+    if paper and chosen.laptop and runtime.device.type == "cpu":
+        say("settings: the paper's, which are slow without a GPU; --preset laptop is the reduced one")
+    if dry_run:
+        planned = plan(
+            built,
+            loaded,
+            budget=amount,
+            seed=recipe.seed or 0,
+            runtime=runtime,
+            accumulate=recipe.accumulate or 1,
+            out=str(out or next_folder(chosen.name)),
+        )
+        _print_plan(planned, as_json)
+        return
+    with Reporter() as reporter:
+        run = train_model(
+            built,
+            loaded,
+            budget=amount,
+            out=out,
+            seed=recipe.seed or 0,
+            resume=resume,
+            device=device,
+            precision=runtime.precision,
+            accumulate=recipe.accumulate or 1,
+            observers=reporter.watch(chosen.name),
+        )
+    _tell(run, device, as_json)
+
+
+def _recipe(typed: Recipe, config: Path | None, out: Path | None, resume: bool) -> Recipe:
+    own = out / "config.yaml" if out is not None and resume else None
+    if config is None and own is not None and own.exists():
+        stored = read_recipe(own)
+        # Whatever is typed must say the same again; the run itself refuses what does not.
+        return (replace(stored, settings=None) if typed.preset else stored).under(typed)
+    if config is None:
+        return typed
+    stored = read_recipe(config)
+    name = typed.model or stored.model
+    if typed.preset and stored.settings and name and set(options(entry(name).load())) <= set(stored.settings):
+        raise OptionError(
+            f"--preset: found {typed.preset!r}, but {config} sets every option of {name}:"
+            " leave --preset out, or take the settings out of the file"
+        )
+    return stored.under(typed)
+
+
+def _print_plan(planned: "Plan", as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(planned))
+        return
+    for line in planned.lines():
+        print(f"# {line}")
+    print(yaml.safe_dump(planned.config, sort_keys=False, allow_unicode=True), end="")
+
+
+def _tell(run: "Run", device: str, as_json: bool) -> None:
+    state, folder = run.state, shlex.quote(str(run.folder))
+    clock = state["clock"]
+    spent = f"{clock['examples']:,} examples in {duration(clock['seconds'])}"
+    if state["status"] == "finished":
+        say(f"finished: {spent}")
+        say(f"next: bestiary sample {folder}")
+        say(f"      bestiary evaluate {folder}")
+    elif state["status"] == "stopped":
+        where = "" if device == "auto" else f" --device {device}"
+        say(f"stopped by {state['reason']} after {spent} ({clock['progress']:.0%} of the budget), and saved")
+        say(f"go on with: bestiary train --resume --out {folder}{where}")
+    else:
+        say(f"diverged: {state['reason']}")
+        say("try a smaller --set learning_rate=…, or another --seed")
+    if as_json:
+        print_json({"run": str(run.folder), **state})
+    else:
+        print(run.folder)
+    if state["status"] != "finished":
+        raise typer.Exit(1)

@@ -1,0 +1,107 @@
+"""`bestiary`: the commands, and the one place where what went wrong becomes a line and an exit code."""
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from bestiary import __version__
+from bestiary.cli.commands.compare import compare
+from bestiary.cli.commands.data import data
+from bestiary.cli.commands.evaluate import evaluate
+from bestiary.cli.commands.models import models
+from bestiary.cli.commands.sample import sample
+from bestiary.cli.commands.train import train
+from bestiary.cli.mistakes import line_of
+from bestiary.cli.output import say
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    # Plain help: rich would take longer to import than the whole answer may take.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (models, data, train, sample, evaluate, compare):
+    app.command()(command)
+
+
+@dataclass
+class _Debug:
+    on: bool
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"bestiary {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _bestiary(
+    context: typer.Context,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="BESTIARY_DEBUG", help="Show tracebacks of internal errors.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Classic deep generative models: train them, judge them, compare them fairly on your own data.
+
+    Results go to standard output, progress to standard error. Exit codes: 0 done, 2 your mistake (one
+    line says which), 1 anything else, a training that diverged or was stopped too.
+    """
+    context.obj.on = debug
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code.
+
+    Arguments:
+        arguments: what follows `bestiary`; by default what this process was started with.
+    """
+    # The flag too, for what goes wrong before the command line has been read.
+    debug = _Debug("--debug" in (sys.argv if arguments is None else arguments))
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            code = app(args=arguments, prog_name="bestiary", standalone_mode=False, obj=debug)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read the output has left; what is still buffered goes nowhere, without a word.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except Exception as error:
+            return _report(error, debug.on)
+    if code == INTERRUPTED:
+        say("bestiary: interrupted")
+    return code if isinstance(code, int) else 0
+
+
+def _report(error: Exception, debug: bool) -> int:
+    line = line_of(error)
+    if line is not None:
+        say(f"bestiary: {line}")
+        return 2
+    if debug:
+        traceback.print_exception(error)
+        return 1
+    text = " ".join(str(error).split())
+    say(
+        f"bestiary: internal error ({type(error).__name__}: {text}), please report it:"
+        " BESTIARY_DEBUG=1 shows where"
+    )
+    return 1
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    say(f"bestiary: warning: {message}")
