@@ -90,6 +90,7 @@ class TestCache:
             lambda array, index: index.unlink(),
             lambda array, index: os.truncate(array, 300),
             lambda array, index: array.write_bytes(bytes(array.stat().st_size)),
+            lambda array, index: array.write_bytes(array.read_bytes()[:-9] + bytes(9)),
             lambda array, index: index.write_bytes(b""),
             lambda array, index: index.write_bytes(index.read_bytes()[:-5]),
             lambda array, index: index.write_bytes(index.read_bytes().replace(b"001.png", b"002.png")),

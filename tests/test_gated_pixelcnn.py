@@ -207,13 +207,13 @@ def test_training_finds_that_rows_repeat(optimizer):
     player = model.players()["model"]
     optimiser = player.optimizer(player.parameters)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(150):
+    for _ in range(80):
         row = torch.randint(2, (32, 1, 1, 4), generator=generator).float()
         loss = model.cost(step(row.expand(-1, -1, 3, -1)))["loss"]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert loss.item() < 1.15 * 4 * math.log(2)  # 4 random bits of 12; pixels alone would cost 12
+    assert loss.item() < 1.05 * 4 * math.log(2)  # 4 random bits of 12; pixels alone would cost 12
 
 
 @pytest.mark.parametrize("scale", [1.0, 50.0])

@@ -219,12 +219,10 @@ def test_distance_to_real_data():
     )
     near = compare(entry("a", frechet=score(35.0, 3.0)), entry("b", frechet=score(200.0, 3.0)), frechet=floor)
     text = found(near, "Fréchet")
-    assert "a is not distinguishable from that, by this score alone. b is worse, b by 167 ± 5." in text
+    assert "a is not distinguishable from that, by this score alone. b is worse by 167 ± 5." in text
     unsure = compare(*far.entries, entry("c", frechet=score(300.0, None)), frechet=floor)
-    assert found(unsure, "Fréchet").endswith("a and b are worse, a by 67 ± 5.")
-    some = compare(
-        *near.entries, far.entries[0].__class__(**{**far.entries[0].__dict__, "model": "c"}), frechet=floor
-    )
+    assert found(unsure, "Fréchet").endswith("a and b are worse, the closest, a, by 67 ± 5.")
+    some = compare(*near.entries, entry("c", frechet=score(100.0, 3.0)), frechet=floor)
     assert found(some, "Fréchet").endswith("The others are worse, the closest, c, by 67 ± 5.")
     beyond = compare(entry("a", prd_f8=score(0.99)), entry("b", prd_f8=score(0.5)), prd_f8=score(0.9))
     assert "a is beyond that, which does not mean better than real" in found(beyond, "PRD recall")

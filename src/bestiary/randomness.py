@@ -9,7 +9,8 @@ import torch
 
 def derive_seed(*parts: int) -> int:
     """A 63-bit seed from whole numbers, so that nothing random has to be stored to resume."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+    # the number of parts goes in because SeedSequence ignores trailing zeros
+    return int(np.random.SeedSequence([len(parts), *parts]).generate_state(1, np.uint64)[0] >> 1)
 
 
 @contextmanager

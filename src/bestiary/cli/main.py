@@ -1,10 +1,12 @@
 """`bestiary`: the commands, and the one place where what went wrong becomes a line and an exit code."""
 
+import logging
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -71,8 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     # The flag too, for what goes wrong before the command line has been read.
     debug = _Debug("--debug" in (sys.argv if arguments is None else arguments))
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+    with _messages_on_stderr():
         try:
             code = app(args=arguments, prog_name="bestiary", standalone_mode=False, obj=debug)
             sys.stdout.flush()
@@ -103,5 +104,21 @@ def _report(error: Exception, debug: bool) -> int:
     return 1
 
 
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    say(f"bestiary: warning: {message}")
+@contextmanager
+def _messages_on_stderr() -> Iterator[None]:
+    """Warnings and log lines of the package as lines like all others."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        say(f"bestiary: warning: {message}")
+
+    logger, handler = logging.getLogger("bestiary"), logging.StreamHandler()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

@@ -72,6 +72,15 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def shown(value: Any) -> str:
+    """A setting as one would type it."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "none"}[value]
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def _console() -> Console:
     console = Console(markup=False, highlight=False, emoji=False)
     if not console.is_terminal:

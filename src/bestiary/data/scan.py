@@ -59,7 +59,7 @@ def scan(path: str) -> Listing:
             name = prefix + entry.name
             try:
                 if entry.is_dir():
-                    (pending.appendleft)((f"{name}/", entry.path))
+                    (pending.append if entry.is_symlink() else pending.appendleft)((f"{name}/", entry.path))
                 elif not name.lower().endswith(EXTENSIONS):
                     others += 1
                 elif stat.S_ISREG((status := entry.stat()).st_mode):

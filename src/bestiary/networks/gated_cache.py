@@ -128,7 +128,7 @@ class _LayerCache:
         self._rows[self._margin : self._margin + width, :, -1] = row
         above = self._above.copy_(self._above_bias).flatten(0, 1)
         for tap, weight in enumerate(self._vertical):
-            above.addmm_(self._rows[tap : tap + width].view(len(above), -1), weight)
+            above.addmm_(self._rows[tap : tap + width].flatten(0, 1).flatten(1), weight)
         self._context.copy_(self._across_bias).flatten(0, 1).addmm_(above, self._link)
         return self._above
 

@@ -10,7 +10,7 @@ import typer
 
 from bestiary.catalogue import CATALOGUE, CatalogueEntry, create, entry
 from bestiary.cli.options import Json, complete_model
-from bestiary.cli.output import print_fields, print_heading, print_json, print_table
+from bestiary.cli.output import print_fields, print_heading, print_json, print_table, shown
 from bestiary.errors import DataError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _one(found: CatalogueEntry, as_json: bool) -> None:
     print_table(
         ["option", *_PRESETS, "valid", "searched", "meaning"],
         [
-            [o["name"], *(_shown(o[preset]) for preset in _PRESETS), o["valid"], _range(o["search"]), o["meaning"]]
+            [o["name"], *(shown(o[preset]) for preset in _PRESETS), o["valid"], _range(o["search"]), o["meaning"]]
             for o in options
         ],
     )
@@ -159,14 +159,6 @@ def _meanings(kind: type) -> Mapping[str, str]:
     for names, text in re.findall(r"^ {4}(\S[^:\n]*): (.*(?:\n {5,}.*)*)", section[1] if section else "", re.M):
         meanings |= dict.fromkeys(names.split(", "), " ".join(text.split()).rstrip("."))
     return meanings
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "none"}[value]
-    if isinstance(value, float):
-        return f"{value:g}"
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _range(search: Mapping[str, Any] | None) -> str:

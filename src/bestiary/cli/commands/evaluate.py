@@ -1,0 +1,66 @@
+"""`bestiary evaluate`."""
+
+from bestiary.cli.opening import open_data
+from bestiary.cli.options import (
+    Count,
+    DataName,
+    DataSettings,
+    EmbeddingName,
+    Json,
+    Metrics,
+    RunFolder,
+    Seed,
+    Split,
+)
+from bestiary.cli.output import print_json, print_table, say
+from bestiary.config import parse_assignments
+from bestiary.errors import OptionError
+
+
+def evaluate(
+    run: RunFolder,
+    metrics: Metrics = None,
+    embedding: EmbeddingName = None,
+    n: Count = 10_000,
+    split: Split = "validation",
+    data: DataName = None,
+    data_set: DataSettings = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Score a run: likelihood, and samples against real data, each with its error bar and full name.
+
+    Scores are added to the run's scores.jsonl. Without --data they are taken on the data the run was
+    trained on.
+    """
+    settings = parse_assignments(data_set or [], "--data-set")
+    if settings and data is None:
+        raise OptionError("--data-set: found without --data, wanted the name of the data too")
+
+    from bestiary.runs import evaluate as evaluate_run
+    from bestiary.runs import open_run
+    from bestiary.runs.evaluation import DEFAULT_EMBEDDING, METRICS, plain_scores
+    from bestiary.study.results import is_bound, show
+
+    opened = open_run(run)
+    say(f"scoring {run} on the {split} split of {data or opened.config.data['name']}")
+    scores = evaluate_run(
+        opened,
+        None if data is None else open_data(data, settings),
+        metrics=metrics or METRICS,
+        n=n,
+        split=split,
+        embedding=embedding or DEFAULT_EMBEDDING,
+        seed=seed,
+    )
+    if as_json:
+        print_json(plain_scores(scores))
+        return
+    print_table(
+        ["score", "value", "protocol"],
+        [
+            [name, f"{'≤ ' if is_bound(name, score) else ''}{show(score)}", score.protocol]
+            for name, score in scores.items()
+        ],
+        right=["value"],
+    )

@@ -1,0 +1,95 @@
+"""`bestiary sample`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bestiary.cli.options import Json, RunFolder, Seed, names, whole_number
+from bestiary.cli.output import print_json, say
+from bestiary.errors import OptionError, RunError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bestiary.data.specs import Spec
+
+_KINDS = (".png", ".npz")
+
+
+def sample(
+    run: RunFolder,
+    n: Annotated[int, typer.Option("-n", parser=whole_number(1), metavar="N", help="How many.")] = 64,
+    seed: Seed = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A .png grid or an .npz, by default RUN-samples.png here."),
+    ] = None,
+    classes: Annotated[
+        Any,
+        typer.Option(
+            parser=names, metavar="K,K,…", help="Which classes a conditional model draws, in turn; by default all."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw samples from a run into a file, whose path is the result.
+
+    An .npz holds `samples`: uint8 images of shape (n, C, H, W), or float points of shape (n, dim); and
+    `labels` where the model is conditional.
+    """
+    target = Path(f"{Path(run).resolve().name}-samples.png") if out is None else out
+    if target.suffix.lower() not in _KINDS:
+        raise OptionError(f"--out: found {str(target)!r}, wanted a file that ends in {' or '.join(_KINDS)}")
+
+    import torch
+
+    from bestiary.models.base import Sampler
+    from bestiary.runs import load
+    from bestiary.training.files import told_in_one_line
+
+    model = load(run)
+    if not isinstance(model, Sampler):
+        raise RunError(f"RUN: {run} is a {type(model).__name__}, which draws no samples")
+    condition = _condition(model.spec, classes, n)
+    say(f"drawing {n:,} samples")
+    with torch.no_grad():
+        x = model.sample(n, condition=condition, generator=torch.Generator().manual_seed(seed)).cpu()
+    with told_in_one_line("--out"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write(target, x, condition, model.spec)
+    if as_json:
+        print_json({"out": str(target), "run": run, "n": n, "seed": seed, "shape": x.shape})
+    else:
+        print(target)
+
+
+def _condition(spec: "Spec", wanted: list[str] | None, n: int) -> "Tensor | None":
+    import torch
+
+    from bestiary.data.specs import Classes
+
+    if not isinstance(spec.condition, Classes):
+        if wanted is not None:
+            raise OptionError("--classes: the model of this run is not conditional on classes: leave it out")
+        return None
+    last = spec.condition.n - 1
+    for text in wanted or ():
+        if not text.isdecimal() or int(text) > last:
+            raise OptionError(f"--classes: found {text!r}, wanted whole numbers from 0 to {last}")
+    chosen = torch.tensor([int(text) for text in wanted] if wanted else range(last + 1))
+    return chosen[torch.arange(n) % len(chosen)]
+
+
+def _write(target: Path, x: "Tensor", condition: "Tensor | None", spec: "Spec") -> None:
+    import numpy as np
+
+    from bestiary.data.specs import ImageSpec
+    from bestiary.runs.pictures import save_picture
+
+    if target.suffix.lower() == ".png":
+        save_picture(x, spec, target)
+        return
+    levels = (x.clamp(0, 1) * 255).round().byte() if isinstance(spec, ImageSpec) else x
+    labels = {} if condition is None else {"labels": condition.numpy()}
+    np.savez_compressed(target, samples=levels.numpy(), **labels)
