@@ -7,9 +7,13 @@ from typing import Annotated, Any, Literal
 import typer
 
 from bestiary.catalogue import ALIASES, CATALOGUE, Preset
-from bestiary.cli.recipe import Precision
 from bestiary.data.datasets import DATASETS
 from bestiary.errors import nearest
+
+DEFAULT_DATA = "digits"
+DEFAULT_BUDGET = "5 minutes"
+
+Precision = Literal["auto", "float32", "bfloat16"]  # as in training.runtime, which imports torch
 
 
 def whole_number(low: int) -> Callable[[str], int]:
@@ -80,9 +84,7 @@ def _choice(*choices: str) -> dict[str, Any]:
     }
 
 
-RunFolder = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run folder.", autocompletion=complete_run)
-]
+RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", autocompletion=complete_run)]
 DataName = Annotated[
     str | None,
     typer.Option(
@@ -117,9 +119,7 @@ PrecisionName = Annotated[
         **_choice("auto", "float32", "bfloat16"), help="auto is bfloat16 where hardware and model allow it."
     ),
 ]
-Seed = Annotated[
-    int, typer.Option(parser=whole_number(0), metavar="N", help="Of everything that is random.")
-]
+Seed = Annotated[int, typer.Option(parser=whole_number(0), metavar="N", help="Of everything that is random.")]
 Count = Annotated[
     int, typer.Option("-n", parser=whole_number(2), metavar="N", help="Real examples and samples, at most.")
 ]

@@ -4,13 +4,13 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.console import Console
 
-from bestiary.config import plain
-
+# rich, and pydantic behind `bestiary.config`, are imported where they are used: the help and the lists
+# answer before either has been read from the disk.
 _UNBROKEN = 10_000
 
 
@@ -21,6 +21,8 @@ def say(line: str) -> None:
 
 def print_json(content: Any) -> None:
     """The result as JSON; numbers that are not finite become null."""
+    from bestiary.config import plain
+
     print(json.dumps(_finite(plain(content)), indent=1, ensure_ascii=False))
 
 
@@ -32,6 +34,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right:
         rows: a text for each column.
         right: headings of the columns that are aligned to the right.
     """
+    from rich.table import Table
+
     console = _console()
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in columns:
@@ -43,6 +47,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right:
 
 def print_fields(fields: Mapping[str, str]) -> None:
     """Names and texts, one a line, in two columns; what has no text is left out."""
+    from rich.table import Table
+
     console = _console()
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
@@ -81,7 +87,9 @@ def shown(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _console() -> Console:
+def _console() -> "Console":
+    from rich.console import Console
+
     console = Console(markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = _UNBROKEN

@@ -89,7 +89,9 @@ def plan(
         out,
         model.parameter_count,
         hardware,
-        players={name: sum(p.numel() for p in player.parameters) for name, player in training.players.items()},
+        players={
+            name: sum(p.numel() for p in player.parameters) for name, player in training.players.items()
+        },
         rounds=rounds,
         examples=round(many.examples * share),
         epochs=many.epochs * share if many.epoch_size else None,
@@ -129,7 +131,12 @@ def _many_rounds(training: Training, seconds: float) -> Clock:
 
 def _bytes(training: Training) -> int:
     weights = list(training.model.parameters())
-    tensors: list[Tensor] = [*weights, *weights, *training.model.buffers(), *training.averages.state().values()]
+    tensors: list[Tensor] = [
+        *weights,
+        *weights,
+        *training.model.buffers(),
+        *training.averages.state().values(),
+    ]
     for optimizer in training.optimizers.values():
         for entries in optimizer.state.values():
             tensors += [value for value in entries.values() if isinstance(value, Tensor)]

@@ -17,8 +17,8 @@ _LINES = 10
 class Reporter:
     """Reports on trainings, one after the other, on standard error.
 
-        with Reporter() as reporter:
-            train(…, observers=reporter.watch("vae"))
+    with Reporter() as reporter:
+        train(…, observers=reporter.watch("vae"))
     """
 
     def __init__(self) -> None:

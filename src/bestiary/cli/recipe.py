@@ -12,18 +12,14 @@ The file has the fields of a run's own config.yaml; everything but the model's n
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 
 from bestiary.catalogue import Preset, entry
+from bestiary.cli.options import Precision
 from bestiary.config import Ge, resolve
 from bestiary.errors import OptionError
-
-DEFAULT_DATA = "digits"
-DEFAULT_BUDGET = "5 minutes"
-
-Precision = Literal["auto", "float32", "bfloat16"]  # training.runtime has it too, but imports torch
 
 
 @dataclass(frozen=True)

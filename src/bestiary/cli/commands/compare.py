@@ -8,6 +8,8 @@ import typer
 from bestiary.catalogue import entry
 from bestiary.cli.opening import open_data
 from bestiary.cli.options import (
+    DEFAULT_BUDGET,
+    DEFAULT_DATA,
     Budget,
     Count,
     DataName,
@@ -24,8 +26,6 @@ from bestiary.cli.options import (
     names,
 )
 from bestiary.cli.output import duration, print_heading, print_json, print_table, say
-from bestiary.cli.recipe import DEFAULT_BUDGET, DEFAULT_DATA
-from bestiary.config import parse_assignments
 from bestiary.errors import OptionError
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ def compare(
     The budget is each model's. The report is one file, readable without a network; the table is beside it
     as JSON and CSV.
     """
+    from bestiary.config import parse_assignments
+
     chosen = [entry(name).name for name in models]
     settings = _by_model(parse_assignments(assignments or []))
     if resume and out is None:

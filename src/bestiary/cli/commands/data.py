@@ -9,7 +9,6 @@ import typer
 from bestiary.cli.opening import open_data
 from bestiary.cli.options import Json, complete_data
 from bestiary.cli.output import print_fields, print_heading, print_json, print_table, shown
-from bestiary.config import options
 from bestiary.data.datasets import DATASETS, DataSet, find
 
 _PARTS = ("train", "validation", "test")
@@ -55,6 +54,7 @@ def _list(as_json: bool) -> None:
 
 
 def _one(row: DataSet, treatment: str | None, as_json: bool) -> None:
+    from bestiary.config import options
     from bestiary.data.load import loader_of
 
     loader_options = [
@@ -87,7 +87,10 @@ def _one(row: DataSet, treatment: str | None, as_json: bool) -> None:
     print_heading("Options (--data-set option=value)")
     print_table(
         ["option", "default", "valid"],
-        [[o["name"], "required" if o["required"] else shown(o["default"]), o["valid"]] for o in loader_options],
+        [
+            [o["name"], "required" if o["required"] else shown(o["default"]), o["valid"]]
+            for o in loader_options
+        ],
     )
 
 

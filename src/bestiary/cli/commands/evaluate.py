@@ -13,7 +13,6 @@ from bestiary.cli.options import (
     Split,
 )
 from bestiary.cli.output import print_json, print_table, say
-from bestiary.config import parse_assignments
 from bestiary.errors import OptionError
 
 
@@ -33,6 +32,8 @@ def evaluate(
     Scores are added to the run's scores.jsonl. Without --data they are taken on the data the run was
     trained on.
     """
+    from bestiary.config import parse_assignments
+
     settings = parse_assignments(data_set or [], "--data-set")
     if settings and data is None:
         raise OptionError("--data-set: found without --data, wanted the name of the data too")

@@ -40,8 +40,7 @@ def models(
 
 def _row(found: CatalogueEntry) -> dict[str, Any]:
     return {
-        key: getattr(found, key)
-        for key in ("name", "family", "summary", "paper", "arxiv", "year", "aliases")
+        key: getattr(found, key) for key in ("name", "family", "summary", "paper", "arxiv", "year", "aliases")
     }
 
 
@@ -85,7 +84,13 @@ def _one(found: CatalogueEntry, as_json: bool) -> None:
     print_table(
         ["option", *_PRESETS, "valid", "searched", "meaning"],
         [
-            [o["name"], *(shown(o[preset]) for preset in _PRESETS), o["valid"], _range(o["search"]), o["meaning"]]
+            [
+                o["name"],
+                *(shown(o[preset]) for preset in _PRESETS),
+                o["valid"],
+                _range(o["search"]),
+                o["meaning"],
+            ]
             for o in options
         ],
     )
@@ -156,7 +161,9 @@ def _meanings(kind: type) -> Mapping[str, str]:
     """What the class's docstring says about each argument."""
     section = re.search(r"\nArguments:\n((?: {4}.*\n?|\n)+)", inspect.getdoc(kind) or "")
     meanings = {}
-    for names, text in re.findall(r"^ {4}(\S[^:\n]*): (.*(?:\n {5,}.*)*)", section[1] if section else "", re.M):
+    for names, text in re.findall(
+        r"^ {4}(\S[^:\n]*): (.*(?:\n {5,}.*)*)", section[1] if section else "", re.M
+    ):
         meanings |= dict.fromkeys(names.split(", "), " ".join(text.split()).rstrip("."))
     return meanings
 

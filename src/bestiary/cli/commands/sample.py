@@ -28,7 +28,9 @@ def sample(
     classes: Annotated[
         Any,
         typer.Option(
-            parser=names, metavar="K,K,…", help="Which classes a conditional model draws, in turn; by default all."
+            parser=names,
+            metavar="K,K,…",
+            help="Which classes a conditional model draws, in turn; by default all.",
         ),
     ] = None,
     as_json: Json = False,

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 
 from bestiary.catalogue import create, entry
 from bestiary.cli.opening import open_data
 from bestiary.cli.options import (
+    DEFAULT_BUDGET,
+    DEFAULT_DATA,
     Budget,
     DataName,
     DataSettings,
@@ -22,12 +23,11 @@ from bestiary.cli.options import (
     whole_number,
 )
 from bestiary.cli.output import duration, print_json, say
-from bestiary.cli.recipe import DEFAULT_BUDGET, DEFAULT_DATA, Recipe, read_recipe
-from bestiary.config import options, parse_assignments, resolve
 from bestiary.errors import OptionError
 
 if TYPE_CHECKING:
     from bestiary.cli.plan import Plan
+    from bestiary.cli.recipe import Recipe
     from bestiary.runs import Run
 
 
@@ -84,6 +84,9 @@ def train(
     Ctrl-C saves, and the command that goes on is printed. A training that diverged or was stopped ends
     with exit code 1, so that a script does not take it for a finished one.
     """
+    from bestiary.cli.recipe import Recipe
+    from bestiary.config import options, parse_assignments, resolve
+
     typed = Recipe(
         model=model,
         preset=preset,
@@ -150,7 +153,10 @@ def train(
     _tell(run, device, as_json)
 
 
-def _recipe(typed: Recipe, config: Path | None, out: Path | None, resume: bool) -> Recipe:
+def _recipe(typed: "Recipe", config: Path | None, out: Path | None, resume: bool) -> "Recipe":
+    from bestiary.cli.recipe import read_recipe
+    from bestiary.config import options
+
     own = out / "config.yaml" if out is not None and resume else None
     if config is None and own is not None and own.exists():
         stored = read_recipe(own)
@@ -172,6 +178,8 @@ def _print_plan(planned: "Plan", as_json: bool) -> None:
     if as_json:
         print_json(asdict(planned))
         return
+    import yaml
+
     for line in planned.lines():
         print(f"# {line}")
     print(yaml.safe_dump(planned.config, sort_keys=False, allow_unicode=True), end="")
