@@ -1,5 +1,6 @@
 """The loop, budgets, averages, checkpoints: exact counts, exact resume, honest ends."""
 
+import errno
 import json
 import math
 import os
@@ -441,3 +442,56 @@ def test_interrupt_saves_and_stops(tmp_path):
 
 def test_clock_counts_epochs():
     assert Clock(examples=150, epoch_size=100).epochs == 1.5
+
+
+def test_a_full_disk_gives_one_line_and_loses_nothing_saved(tmp_path, monkeypatch):
+    """The disk fills up in round 3, within a checkpoint; freed, the run goes on and is bit-equal."""
+    from pathlib import Path
+
+    data = random_data(SPEC)
+    make = partial(create, "vae", spec=SPEC, hidden=[8], latent_dim=2, batch_size=8)
+    through = make()
+    train(through, data, budget="6 rounds", out=tmp_path / "through")
+    write = Path.write_bytes
+
+    def full(path, content):
+        if path.name == "training.safetensors" and ".00000024" in str(path):
+            write(path, content[:100])
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(RunError, match="no space left on the disk: free some and go on with --resume"):
+        train(make(), data, budget="6 rounds", out=tmp_path / "r", checkpoint_seconds=0.0)
+    state = json.loads((tmp_path / "r" / "state.json").read_text())
+    assert (state["status"], state["reason"]) == ("stopped", "cannot write: No space left on device")
+    assert newest(tmp_path / "r" / "checkpoints")[0].name == "00000016"
+    monkeypatch.undo()
+    resumed = make(seed=9)
+    train(resumed, data, budget="6 rounds", out=tmp_path / "r", resume=True)
+    assert all(torch.equal(a, b) for a, b in zip(through.parameters(), resumed.parameters(), strict=True))
+
+
+def test_a_log_line_that_was_cut_off_is_dropped_on_resume(tmp_path):
+    data = random_data(SPEC)
+    make = partial(create, "vae", spec=SPEC, hidden=[8], latent_dim=2, batch_size=8)
+
+    def interrupt(t):
+        if t.clock.rounds == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    run = train(make(), data, budget="6 rounds", out=tmp_path / "r", observers=[interrupt])
+    with (run.folder / "log.jsonl").open("a") as file:
+        file.write('{"examples": 24, "rou')
+    train(make(), data, budget="6 rounds", out=tmp_path / "r", resume=True)
+    assert [line["rounds"] for line in run.log()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_out_of_memory_names_the_remedy(tmp_path):
+    class Huge(Counter):
+        def cost(self, player, step):
+            raise torch.OutOfMemoryError("out of memory")
+
+    with pytest.raises(RunError, match="batch_size: 4 examples do not fit into memory: .* --accumulate 2"):
+        train(Huge(POINTS), random_data(POINTS), budget="1 rounds", out=tmp_path / "r")
+    assert json.loads((tmp_path / "r" / "state.json").read_text())["reason"] == "out of memory"

@@ -16,10 +16,11 @@ DEFAULT_BUDGET = "5 minutes"
 Precision = Literal["auto", "float32", "bfloat16"]  # as in training.runtime, which imports torch
 
 
-def whole_number(low: int) -> Callable[[str], int]:
+def whole_number(low: int) -> Callable[[str | int], int]:
     """Reads a whole number ≥ low."""
 
-    def parse(text: str) -> int:
+    def parse(value: str | int) -> int:  # typer passes the default through it too
+        text = str(value)
         if not text.isascii() or not text.lstrip("-").isdigit() or int(text) < low:
             raise ValueError(f"found {text!r}, wanted a whole number ≥ {low}")
         return int(text)

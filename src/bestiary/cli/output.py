@@ -2,16 +2,15 @@
 
 import json
 import math
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-# rich, and pydantic behind `bestiary.config`, are imported where they are used: the help and the lists
-# answer before either has been read from the disk.
-_UNBROKEN = 10_000
+_GAP = 2
+_NARROW = 24
+_INDENT = 4
 
 
 def say(line: str) -> None:
@@ -21,53 +20,51 @@ def say(line: str) -> None:
 
 def print_json(content: Any) -> None:
     """The result as JSON; numbers that are not finite become null."""
-    from bestiary.config import plain
+    from bestiary.config import plain  # imports pydantic, which the lists are faster without
 
     print(json.dumps(_finite(plain(content)), indent=1, ensure_ascii=False))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """The result as a table: fitted to a terminal, one line a row elsewhere.
+    """The result as a table; on a terminal the last column is wrapped into the width that is left.
 
     Arguments:
         columns: the headings.
         rows: a text for each column.
         right: headings of the columns that are aligned to the right.
     """
-    from rich.table import Table
-
-    console = _console()
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    cells = [list(columns), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)][:-1]
+    room = _width() - sum(widths) - _GAP * len(widths)
+    for row in cells:
+        padded = [
+            text.rjust(width) if name in right else text.ljust(width)
+            for name, text, width in zip(columns, row, widths, strict=False)
+        ]
+        start = (" " * _GAP).join([*padded, ""])
+        if room >= _NARROW or len(row[-1]) <= room:
+            last = row[-1].rjust(max(len(r[-1]) for r in cells)) if columns[-1] in right else row[-1]
+            _print_wrapped(start, last, len(start))
+        else:
+            print(start.rstrip())
+            _print_wrapped(" " * _INDENT, row[-1], _INDENT)
 
 
 def print_fields(fields: Mapping[str, str]) -> None:
     """Names and texts, one a line, in two columns; what has no text is left out."""
-    from rich.table import Table
-
-    console = _console()
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    width = max(map(len, fields)) + _GAP
     for name, text in fields.items():
         if text:
-            table.add_row(name, text)
-    console.print(table)
+            _print_wrapped(name.ljust(width), text, width)
 
 
 def print_heading(text: str) -> None:
     """A blank line and a heading between two parts of a result."""
-    console = _console()
-    console.print()
-    console.print(text, style="bold")
+    print(f"\n{text}")
 
 
 def duration(seconds: float) -> str:
-    """A time in the two largest units: "45 s", "7 min 20 s", "2 h 5 min"."""
+    """A time in its two largest units: "45 s", "7 min 20 s", "2 h 5 min"."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     whole = round(seconds)
@@ -80,20 +77,24 @@ def duration(seconds: float) -> str:
 
 def shown(value: Any) -> str:
     """A setting as one would type it."""
-    if isinstance(value, bool) or value is None:
+    if value is None or isinstance(value, bool):
         return {True: "true", False: "false", None: "none"}[value]
     if isinstance(value, float):
         return f"{value:g}"
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return f"[{','.join(map(shown, value))}]" if isinstance(value, list | tuple) else str(value)
 
 
-def _console() -> "Console":
-    from rich.console import Console
+def _width() -> int:
+    # Elsewhere than on a terminal a row is a line, for whatever reads it.
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 100_000
 
-    console = Console(markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = _UNBROKEN
-    return console
+
+def _print_wrapped(start: str, text: str, indent: int) -> None:
+    width = max(_width(), indent + _NARROW)
+    lines = textwrap.wrap(text, width - indent, break_on_hyphens=False) or [""]
+    for line in lines:
+        print((start + line).rstrip())
+        start = " " * indent
 
 
 def _finite(value: Any) -> Any:

@@ -3,17 +3,17 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from bestiary.cli.job import Job
 from bestiary.cli.output import duration
-from bestiary.data.splits import Data
-from bestiary.models.base import Clock, ClosedForm, Model
+from bestiary.models.base import Clock, ClosedForm
 from bestiary.runs import RunConfig
-from bestiary.training.budget import Budget
 from bestiary.training.loop import Training
-from bestiary.training.runtime import Runtime
 
 _ROUNDS_TRIED = 3
 _SECONDS_TRIED = 5.0
@@ -65,28 +65,25 @@ class Plan:
         return [*lines, f"folder      {self.out}"]
 
 
-def plan(
-    model: Model, data: Data, *, budget: Budget, seed: int, runtime: Runtime, accumulate: int, out: str
-) -> Plan:
+def plan(job: Job, out: Path) -> Plan:
     """Find out what a training would be; the model is trained for a few rounds, nothing is written.
 
     Raises:
         OptionError: a budget that this model or data cannot spend.
     """
-    config = asdict(
-        RunConfig.of(model, data, budget=budget, seed=seed, runtime=runtime, accumulate=accumulate)
-    )
+    model, runtime, of_all = job.model, job.runtime, {"seed": job.seed, "accumulate": job.accumulate}
+    config = asdict(RunConfig.of(model, job.data, budget=job.budget, runtime=runtime, **of_all))
     hardware = f"{runtime.device} in {runtime.precision}"
     if isinstance(model, ClosedForm):
-        return Plan(config, out, model.parameter_count, hardware)
-    training = Training(model, data.train, budget=budget, seed=seed, runtime=runtime, accumulate=accumulate)
+        return Plan(config, str(out), model.parameter_count, hardware)
+    training = Training(model, job.data.train, budget=job.budget, runtime=runtime, **of_all)
     seconds = _seconds_a_round(training)
     many = _many_rounds(training, seconds)
-    rounds = math.ceil(_ROUNDS_COUNTED / budget.spent(many))
+    rounds = math.ceil(_ROUNDS_COUNTED / job.budget.spent(many))
     share = rounds / _ROUNDS_COUNTED
     return Plan(
         config,
-        out,
+        str(out),
         model.parameter_count,
         hardware,
         players={
@@ -111,7 +108,7 @@ def _seconds_a_round(training: Training) -> float:
 
     training.run([lambda _: after.append(clock.seconds)], enough)
     # The first round, which is the slowest, counts only where it is the only one.
-    return min(b - a for a, b in zip(after, after[1:], strict=False))
+    return min(b - a for a, b in pairwise(after),, default=clock.seconds)
 
 
 def _many_rounds(training: Training, seconds: float) -> Clock:
@@ -131,12 +128,9 @@ def _many_rounds(training: Training, seconds: float) -> Clock:
 
 def _bytes(training: Training) -> int:
     weights = list(training.model.parameters())
-    tensors: list[Tensor] = [
-        *weights,
-        *weights,
-        *training.model.buffers(),
-        *training.averages.state().values(),
-    ]
+    gradients = weights  # as many, and as large
+    tensors: list[Tensor] = [*weights, *gradients, *training.model.buffers()]
+    tensors += training.averages.state().values()
     for optimizer in training.optimizers.values():
         for entries in optimizer.state.values():
             tensors += [value for value in entries.values() if isinstance(value, Tensor)]

@@ -87,10 +87,9 @@ class _Watched:
         elapsed, share = now - start, clock.progress - progress
         left = elapsed / share * (1 - clock.progress) if share else 0.0
         self._costs = costs(training) or self._costs
-        words = (
-            f"{(clock.examples - examples) / max(elapsed, 1e-9):,.0f} examples/s, {duration(left)} left"
-            f"  {self._costs}"
-        )
+        rate = f"{(clock.examples - examples) / max(elapsed, 1e-9):,.0f} examples/s"
+        words = f"{rate}, {duration(left)} left" if clock.progress < 1 else rate
+        words += f"  {self._costs}"
         if not self._estimated and elapsed >= _SETTLED and clock.progress < 1:
             self._estimated = True
             self._say(f"{self._name}: about {duration(elapsed + left)} in all; Ctrl-C saves")

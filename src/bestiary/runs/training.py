@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -87,7 +87,7 @@ def train(
     runtime = choose_runtime(model, device=device, precision=precision)
     config = RunConfig.of(model, data, budget=amount, seed=seed, runtime=runtime, accumulate=accumulate)
     folder = next_folder(config.model["name"]) if out is None else Path(out)
-    _prepare(folder, resume)
+    prepare(folder, resume)
     with locked(folder):
         started = _resumed(folder, config) if resume else False
         run = Run(folder)
@@ -107,7 +107,12 @@ def train(
     return run
 
 
-def _prepare(folder: Path, resume: bool) -> None:
+def prepare(folder: Path, resume: bool) -> None:
+    """Make the folder of a run that is about to start, and refuse one that holds something else.
+
+    Raises:
+        RunError: the folder cannot be written, or is not empty and nothing is to be resumed.
+    """
     with told_in_one_line("out"):
         folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
@@ -174,11 +179,27 @@ def _train(
     if score is not None:
         watching.insert(2, Scores(run.folder / "scores.jsonl", clock, score))
     note("running")
-    with _stop_on_signals() as asked_to_stop:
-        outcome = training.run(watching, asked_to_stop)
-    if outcome.status != "diverged":
-        checkpoints.save(training)
-    note(outcome.status, outcome.reason)
+    try:
+        with _stop_on_signals() as asked_to_stop:
+            outcome = training.run(watching, asked_to_stop)
+        if outcome.status != "diverged":
+            checkpoints.save(training)
+        note(outcome.status, outcome.reason)
+    except OSError as error:
+        with suppress(OSError):  # the disk that is full may not take this either
+            note("stopped", f"cannot write: {error.strerror}")
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if not (
+            isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        ):
+            raise
+        note("stopped", "out of memory")
+        parts = 2 * training.accumulate
+        raise RunError(
+            f"batch_size: {model.batch_size} examples do not fit into memory: compute each batch in parts with"
+            f" --accumulate {parts}, or --set a smaller batch_size, in another --out"
+        ) from error
 
 
 def _facts(model: Model, clock: Clock, runtime: Runtime) -> dict[str, Any]:
@@ -199,9 +220,8 @@ def _facts(model: Model, clock: Clock, runtime: Runtime) -> dict[str, Any]:
 
 def _forget_after(path: Path, examples: int) -> None:
     """Drop lines that an interrupted training wrote after the checkpoint it goes on from."""
-    lines = read_lines(path)
-    kept = [line for line in lines if line["examples"] <= examples] if examples else []
-    if path.exists() and len(kept) != len(lines):
+    if path.exists():
+        kept = [line for line in read_lines(path) if examples and line["examples"] <= examples]
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -143,7 +143,7 @@ def _save(
     with written_aside(folder) as aside:
         for name, tensors in (("model", weights), ("ema", averages), ("training", training)):
             plain = {key: _plain(t) for key, t in tensors.items() if key not in extra}
-            save_file(plain, aside / f"{name}.safetensors")
+            (aside / f"{name}.safetensors").write_bytes(save(plain))  # `save_file` hides a full disk
         write_json(aside / "state.json", {"format": FORMAT, "extra": extra, **state})
         manifest = {name: _fingerprint(aside / name) for name in _FILES}
         write_json(aside / "manifest.json", {"format": FORMAT, "files": manifest})

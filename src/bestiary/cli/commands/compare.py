@@ -25,7 +25,7 @@ from bestiary.cli.options import (
     complete_models,
     names,
 )
-from bestiary.cli.output import duration, print_heading, print_json, print_table, say
+from bestiary.cli.output import duration, print_heading, print_json, print_table
 from bestiary.errors import OptionError
 
 if TYPE_CHECKING:
@@ -84,7 +84,6 @@ def compare(
     from bestiary.study import compare as compare_models
 
     folder = out or next_folder(loaded.name.replace(":", "-"), Path("comparisons"))
-    say(f"comparing {', '.join(chosen)} on {loaded.name}, {budget} each, into {folder}")
     with Reporter() as reporter:
         comparison = compare_models(
             loaded,
@@ -140,13 +139,13 @@ def _tell(comparison: "Comparison", folder: Path, as_json: bool) -> None:
             for name in scores
         ]
 
-    rows = [
+    table: list[list[str]] = [
         [e.model, e.status, f"{e.parameters:,}", f"{e.examples:,}", duration(e.seconds), *cells(e.scores)]
         for e in comparison.entries
     ]
     print_table(
         ["model", "status", "parameters", "examples", "trained", *scores],
-        [*rows, [REAL, "", "", "", "", *cells(comparison.floors)]],
+        [*table, [REAL, "", "", "", "", *cells(comparison.floors)]],
         right=["parameters", "examples", "trained", *scores],
     )
     for finding in findings:

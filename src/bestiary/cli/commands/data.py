@@ -2,10 +2,11 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from bestiary.cli.meanings import meanings
 from bestiary.cli.opening import open_data
 from bestiary.cli.options import Json, complete_data
 from bestiary.cli.output import print_fields, print_heading, print_json, print_table, shown
@@ -57,18 +58,18 @@ def _one(row: DataSet, treatment: str | None, as_json: bool) -> None:
     from bestiary.config import options
     from bestiary.data.load import loader_of
 
-    loader_options = [
+    loader = loader_of(row)
+    texts, implied = meanings(loader), {"binarise": treatment} if treatment else {}
+    loader_options: list[dict[str, Any]] = [
         {
             "name": name,
-            "default": treatment if treatment and name == "binarise" else option.default,
             "required": option.required,
+            "default": None if option.required else implied.get(name, option.default),
             "valid": option.describe(),
+            "meaning": texts.get(name, ""),
         }
-        for name, option in options(loader_of(row)).items()
+        for name, option in options(loader).items()
     ]
-    for option in loader_options:
-        if option["required"]:
-            option["default"] = None
     if as_json:
         print_json({**asdict(row), "options": loader_options})
         return
@@ -86,9 +87,9 @@ def _one(row: DataSet, treatment: str | None, as_json: bool) -> None:
     )
     print_heading("Options (--data-set option=value)")
     print_table(
-        ["option", "default", "valid"],
+        ["option", "default", "valid", "meaning"],
         [
-            [o["name"], "required" if o["required"] else shown(o["default"]), o["valid"]]
+            [o["name"], "required" if o["required"] else shown(o["default"]), o["valid"], o["meaning"]]
             for o in loader_options
         ],
     )

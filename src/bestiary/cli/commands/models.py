@@ -1,14 +1,13 @@
 """`bestiary models`."""
 
-import inspect
-import re
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bestiary.catalogue import CATALOGUE, CatalogueEntry, create, entry
+from bestiary.catalogue import CATALOGUE, CatalogueEntry, Preset, create, entry
+from bestiary.cli.meanings import meanings
 from bestiary.cli.options import Json, complete_model
 from bestiary.cli.output import print_fields, print_heading, print_json, print_table, shown
 from bestiary.errors import DataError
@@ -16,7 +15,7 @@ from bestiary.errors import DataError
 if TYPE_CHECKING:
     from bestiary.models.base import Model
 
-_PRESETS = ("paper", "laptop")
+_PRESETS: tuple[Preset, ...] = ("paper", "laptop")
 
 
 def models(
@@ -144,28 +143,17 @@ def _options(found: CatalogueEntry) -> list[dict[str, Any]]:
 
     kind = found.load()
     presets = {p: resolve(kind, found.settings(p), owner=found.name) for p in _PRESETS}
-    meanings = _meanings(kind)
+    texts = meanings(kind)
     return [
         {
             "name": name,
             **{preset: settings[name] for preset, settings in presets.items()},
             "valid": option.describe(),
             "search": None if option.search is None else vars(option.search),
-            "meaning": meanings.get(name, ""),
+            "meaning": texts.get(name, ""),
         }
         for name, option in options(kind).items()
     ]
-
-
-def _meanings(kind: type) -> Mapping[str, str]:
-    """What the class's docstring says about each argument."""
-    section = re.search(r"\nArguments:\n((?: {4}.*\n?|\n)+)", inspect.getdoc(kind) or "")
-    meanings = {}
-    for names, text in re.findall(
-        r"^ {4}(\S[^:\n]*): (.*(?:\n {5,}.*)*)", section[1] if section else "", re.M
-    ):
-        meanings |= dict.fromkeys(names.split(", "), " ".join(text.split()).rstrip("."))
-    return meanings
 
 
 def _range(search: Mapping[str, Any] | None) -> str:

@@ -30,7 +30,7 @@ def sample(
         typer.Option(
             parser=names,
             metavar="K,K,…",
-            help="Which classes a conditional model draws, in turn; by default all.",
+            help="The classes to draw in turn, for a conditional model.",
         ),
     ] = None,
     as_json: Json = False,
@@ -93,5 +93,7 @@ def _write(target: Path, x: "Tensor", condition: "Tensor | None", spec: "Spec") 
         save_picture(x, spec, target)
         return
     levels = (x.clamp(0, 1) * 255).round().byte() if isinstance(spec, ImageSpec) else x
-    labels = {} if condition is None else {"labels": condition.numpy()}
-    np.savez_compressed(target, samples=levels.numpy(), **labels)
+    if condition is None:
+        np.savez_compressed(target, samples=levels.numpy())
+    else:
+        np.savez_compressed(target, samples=levels.numpy(), labels=condition.numpy())

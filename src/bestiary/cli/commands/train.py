@@ -7,11 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bestiary.catalogue import create, entry
-from bestiary.cli.opening import open_data
+from bestiary.catalogue import entry
 from bestiary.cli.options import (
-    DEFAULT_BUDGET,
-    DEFAULT_DATA,
     Budget,
     DataName,
     DataSettings,
@@ -85,7 +82,7 @@ def train(
     with exit code 1, so that a script does not take it for a finished one.
     """
     from bestiary.cli.recipe import Recipe
-    from bestiary.config import options, parse_assignments, resolve
+    from bestiary.config import parse_assignments
 
     typed = Recipe(
         model=model,
@@ -101,54 +98,35 @@ def train(
     recipe = _recipe(typed, config, out, resume)
     if recipe.model is None:
         raise OptionError("MODEL: found nothing, wanted a name (`bestiary models` lists them) or --config")
-    if recipe.data is None:
-        say(f"data: {DEFAULT_DATA}, the default (`bestiary data` lists the others)")
-    if recipe.budget is None:
-        say(f"budget: {DEFAULT_BUDGET}, the default (change it with --budget)")
-    chosen = entry(recipe.model)
-    loaded = open_data(recipe.data or DEFAULT_DATA, recipe.data_options or {})
-    if recipe.fingerprint and recipe.fingerprint != loaded.fingerprint and not resume:
-        say("bestiary: warning: the data are no longer those that the config file was written for")
+    name = entry(recipe.model).name  # before torch is imported, which takes seconds
 
+    from bestiary.cli.job import make_job
     from bestiary.cli.plan import plan
     from bestiary.cli.progress import Reporter
     from bestiary.runs import train as train_model
     from bestiary.runs.folder import next_folder
-    from bestiary.training.budget import parse_budget
-    from bestiary.training.runtime import choose_runtime
+    from bestiary.runs.training import prepare
 
-    amount = parse_budget(recipe.budget or DEFAULT_BUDGET)
-    kind, settings = chosen.load(), recipe.settings or {}
-    resolved = resolve(kind, {**chosen.settings(recipe.preset or "paper"), **settings}, owner=chosen.name)
-    built = create(chosen.name, spec=loaded.spec, seed=recipe.seed or 0, **resolved)
-    runtime = choose_runtime(built, device=device, precision=recipe.precision or "auto")
-    paper = recipe.preset != "laptop" and not set(options(kind)) <= set(settings)
-    if paper and chosen.laptop and runtime.device.type == "cpu":
-        say("settings: the paper's, which are slow without a GPU; --preset laptop is the reduced one")
+    job = make_job(name, recipe, device=device)
+    folder = out or next_folder(name)
     if dry_run:
-        planned = plan(
-            built,
-            loaded,
-            budget=amount,
-            seed=recipe.seed or 0,
-            runtime=runtime,
-            accumulate=recipe.accumulate or 1,
-            out=str(out or next_folder(chosen.name)),
-        )
-        _print_plan(planned, as_json)
+        _print_plan(plan(job, folder), as_json)
         return
+    prepare(folder, resume)
+    for note in job.notes:
+        say(note)
     with Reporter() as reporter:
         run = train_model(
-            built,
-            loaded,
-            budget=amount,
-            out=out,
-            seed=recipe.seed or 0,
+            job.model,
+            job.data,
+            budget=job.budget,
+            out=folder,
+            seed=job.seed,
             resume=resume,
             device=device,
-            precision=runtime.precision,
-            accumulate=recipe.accumulate or 1,
-            observers=reporter.watch(chosen.name),
+            precision=job.runtime.precision,
+            accumulate=job.accumulate,
+            observers=reporter.watch(name),
         )
     _tell(run, device, as_json)
 
@@ -157,6 +135,8 @@ def _recipe(typed: "Recipe", config: Path | None, out: Path | None, resume: bool
     from bestiary.cli.recipe import read_recipe
     from bestiary.config import options
 
+    if resume and out is None:
+        raise OptionError("--resume: found no --out, wanted the run folder to go on with")
     own = out / "config.yaml" if out is not None and resume else None
     if config is None and own is not None and own.exists():
         stored = read_recipe(own)

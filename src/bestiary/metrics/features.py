@@ -1,0 +1,71 @@
+"""Features as metrics take them: checked once, and then read in chunks of float64."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bestiary.errors import DataError
+
+Array = Tensor | np.ndarray[Any, Any]
+
+
+def check_features(name: str, features: Array, *, minimum: int = 2) -> Tensor:
+    """The features as a tensor (n, d) on the CPU, in their own number type.
+
+    Raises:
+        DataError: another shape, fewer than `minimum` rows, or values that are not finite.
+    """
+    x = torch.as_tensor(features).detach().cpu()
+    if x.ndim != 2 or x.shape[1] == 0:
+        raise DataError(f"{name}: found shape {tuple(x.shape)}, wanted (n, d): embed or flatten the images first")
+    if len(x) < minimum:
+        raise DataError(f"{name}: found {len(x)} examples, wanted at least {minimum}")
+    if x.is_complex():
+        raise DataError(f"{name}: found {x.dtype}, wanted real numbers")
+    if not all(chunk.isfinite().all() for chunk in torch.split(x, 4096)):
+        raise DataError(f"{name}: found NaN or infinite features, wanted finite numbers")
+    return x
+
+
+def check_pair(real: Array, fake: Array, *, minimum: int = 2) -> tuple[Tensor, Tensor]:
+    """Both sets of features, checked, with the same d.
+
+    Raises:
+        DataError: as `check_features`, or different d.
+    """
+    x = check_features("real", real, minimum=minimum)
+    y = check_features("fake", fake, minimum=minimum)
+    if x.shape[1] != y.shape[1]:
+        raise DataError(f"fake: found {y.shape[1]} features an example, wanted {x.shape[1]} as in real")
+    return x, y
+
+
+def check_probabilities(probabilities: Array, *, minimum: int = 1) -> Tensor:
+    """Class probabilities (n, K) as float64.
+
+    Raises:
+        DataError: as `check_features`, or rows that are no probabilities.
+    """
+    p = check_features("probabilities", probabilities, minimum=minimum).double()
+    if p.min() < 0 or (p.sum(dim=1) - 1).abs().max() > 1e-3:
+        raise DataError("probabilities: found rows that are negative or do not sum to 1: apply a softmax first")
+    return p
+
+
+def chunks(features: Tensor, size: int) -> Iterator[tuple[slice, Tensor]]:
+    """Rows `size` at a time in float64, each with the slice that it came from."""
+    for start in range(0, len(features), size):
+        rows = slice(start, min(start + size, len(features)))
+        yield rows, features[rows].double()
+
+
+def protocol(metric: str, embedding: str, n_real: int, n_fake: int, *settings: str) -> str:
+    """A metric's full name: "frechet[efficientnet-lite0 96px bilinear, n=2000]"."""
+    if not n_real or n_real == n_fake:
+        size = f"n={n_fake}"
+    else:
+        size = f"n_real={n_real}, n_fake={n_fake}"
+    return f"{metric}[{', '.join([embedding, *settings, size])}]"
