@@ -1,5 +1,7 @@
 """How Sphinx builds the documentation: `make docs`."""
 
+import re
+
 import bestiary
 
 project = "bestiary"
@@ -30,3 +32,14 @@ autodoc_preserve_defaults = True
 autodoc_class_signature = "mixed"
 python_maximum_signature_line_length = 88
 python_use_unqualified_type_names = True
+
+_SHAPE = re.compile(r"(?<!\\)\*(?=spec\b|shape\b)")
+
+
+def _escape_shapes(_app, _what, _name, _object, _options, lines):
+    # Docstrings write shapes as Python does, (n, *spec.shape), which would begin an emphasis.
+    lines[:] = [_SHAPE.sub(r"\\*", line) for line in lines]
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", _escape_shapes)

@@ -492,6 +492,6 @@ def test_out_of_memory_names_the_remedy(tmp_path):
         def cost(self, player, step):
             raise torch.OutOfMemoryError("out of memory")
 
-    with pytest.raises(RunError, match="batch_size: 4 examples do not fit into memory: .* --accumulate 2"):
+    with pytest.raises(RunError, match=r"batch_size: 4 examples do not fit into memory: .* --accumulate 2"):
         train(Huge(POINTS), random_data(POINTS), budget="1 rounds", out=tmp_path / "r")
     assert json.loads((tmp_path / "r" / "state.json").read_text())["reason"] == "out of memory"
