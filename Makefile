@@ -35,7 +35,7 @@ lint: $(READY) ## style, formatting, types and layers (half a minute)
 	@echo "== style (ruff)" && $(BIN)/ruff check
 	@echo "== formatting (ruff)" && $(BIN)/ruff format --check
 	@echo "== types (mypy)" && $(BIN)/mypy
-	@echo "== layers (import-linter)" && $(BIN)/lint-imports
+	@echo "== layers (import-linter)" && $(BIN)/lint-imports --no-logo
 
 format: $(READY) ## put style and formatting right where that can be done without you
 	@$(BIN)/ruff check --fix-only

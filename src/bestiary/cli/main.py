@@ -76,16 +76,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with _messages_on_stderr():
         try:
             code = app(args=arguments, prog_name="bestiary", standalone_mode=False, obj=debug)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            # Whoever read the output has left; what is still buffered goes nowhere, without a word.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _flush()
+        except BrokenPipeError:  # whoever read the output has left, and needs no telling
             return 1
         except Exception as error:
             return _report(error, debug.on)
     if code == INTERRUPTED:
         say("bestiary: interrupted")
     return code if isinstance(code, int) else 0
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # What is still buffered goes nowhere, or Python would try again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 def _report(error: Exception, debug: bool) -> int:

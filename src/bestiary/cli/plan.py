@@ -108,7 +108,7 @@ def _seconds_a_round(training: Training) -> float:
 
     training.run([lambda _: after.append(clock.seconds)], enough)
     # The first round, which is the slowest, counts only where it is the only one.
-    return min(b - a for a, b in pairwise(after),, default=clock.seconds)
+    return min((b - a for a, b in pairwise(after)), default=clock.seconds)
 
 
 def _many_rounds(training: Training, seconds: float) -> Clock:

@@ -5,6 +5,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Column
 
 from bestiary.cli.output import duration, say
 from bestiary.training.loop import Observer, Training
@@ -12,6 +13,7 @@ from bestiary.training.loop import Observer, Training
 _REDRAW = 0.25  # seconds
 _SETTLED = 3.0  # seconds after the first round, from which an estimate is worth something
 _LINES = 10
+_COSTS = 4
 
 
 class Reporter:
@@ -58,7 +60,7 @@ class _Watched:
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=20),
                 TaskProgressColumn(),
-                TextColumn("{task.fields[words]}"),
+                TextColumn("{task.fields[words]}", table_column=Column(no_wrap=True)),
                 console=console,
                 auto_refresh=False,  # no thread beside the training's
                 transient=True,
@@ -68,7 +70,6 @@ class _Watched:
         self._first: tuple[float, float, int] | None = None
         self._drawn = 0.0
         self._estimated = False
-        self._costs = ""
 
     def __call__(self, training: Training) -> None:
         clock, now = training.clock, time.monotonic()
@@ -86,10 +87,9 @@ class _Watched:
         start, progress, examples = self._first
         elapsed, share = now - start, clock.progress - progress
         left = elapsed / share * (1 - clock.progress) if share else 0.0
-        self._costs = costs(training) or self._costs
         rate = f"{(clock.examples - examples) / max(elapsed, 1e-9):,.0f} examples/s"
         words = f"{rate}, {duration(left)} left" if clock.progress < 1 else rate
-        words += f"  {self._costs}"
+        words += f"  {costs(training)}"
         if not self._estimated and elapsed >= _SETTLED and clock.progress < 1:
             self._estimated = True
             self._say(f"{self._name}: about {duration(elapsed + left)} in all; Ctrl-C saves")
@@ -112,12 +112,10 @@ class _Watched:
 
 
 def costs(training: Training) -> str:
-    """Means of the costs since the log last took them: each player's, or a lone player's with its terms."""
-    shown = []
-    for name, (total, count) in training.terms.items():
-        player, _, term = name.partition("/")
-        if len(training.players) == 1:
-            shown.append(f"{term} {float(total) / count:.4g}")
-        elif term == "loss":
-            shown.append(f"{player} {float(total) / count:.4g}")
-    return "  ".join(shown[:4])
+    """The latest costs: each player's, or a lone player's with its terms."""
+    terms = [(*name.split("/", 1), value) for name, value in training.latest_terms().items()]
+    if len(training.players) == 1:
+        shown = [(term, value) for _, term, value in terms]
+    else:
+        shown = [(player, value) for player, term, value in terms if term == "loss"]
+    return "  ".join(f"{name} {value:.4g}" for name, value in shown[:_COSTS])

@@ -20,7 +20,7 @@ def check_features(name: str, features: Array, *, minimum: int = 2) -> Tensor:
     """
     x = torch.as_tensor(features).detach().cpu()
     if x.ndim != 2 or x.shape[1] == 0:
-        raise DataError(f"{name}: found shape {tuple(x.shape)}, wanted (n, d): embed or flatten the images first")
+        raise DataError(f"{name}: found shape {tuple(x.shape)}, wanted (n, d): embed the images first")
     if len(x) < minimum:
         raise DataError(f"{name}: found {len(x)} examples, wanted at least {minimum}")
     if x.is_complex():
@@ -51,7 +51,7 @@ def check_probabilities(probabilities: Array, *, minimum: int = 1) -> Tensor:
     """
     p = check_features("probabilities", probabilities, minimum=minimum).double()
     if p.min() < 0 or (p.sum(dim=1) - 1).abs().max() > 1e-3:
-        raise DataError("probabilities: found rows that are negative or do not sum to 1: apply a softmax first")
+        raise DataError("probabilities: found rows that do not sum to 1 or are negative: apply a softmax")
     return p
 
 
@@ -64,8 +64,6 @@ def chunks(features: Tensor, size: int) -> Iterator[tuple[slice, Tensor]]:
 
 def protocol(metric: str, embedding: str, n_real: int, n_fake: int, *settings: str) -> str:
     """A metric's full name: "frechet[efficientnet-lite0 96px bilinear, n=2000]"."""
-    if not n_real or n_real == n_fake:
-        size = f"n={n_fake}"
-    else:
-        size = f"n_real={n_real}, n_fake={n_fake}"
+    same = not n_real or n_real == n_fake
+    size = f"n={n_fake}" if same else f"n_real={n_real}, n_fake={n_fake}"
     return f"{metric}[{', '.join([embedding, *settings, size])}]"

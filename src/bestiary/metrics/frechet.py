@@ -1,5 +1,6 @@
 """Fréchet distance of two Gaussians fitted to features: the formula of the FID."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -93,19 +94,21 @@ def _moments(name: str, features: Array | FeatureStatistics) -> _Moments:
         covariance = statistics.covariance
         return _Moments(n, statistics.mean, covariance.trace(), _factor(covariance), rows)
     mean = x.double().mean(dim=0)
-    factor = (x.double() - mean) / (n - 1) ** 0.5
+    factor = (x.double() - mean) / math.sqrt(n - 1)
     return _Moments(n, mean, factor.square().sum(), factor, rows)
 
 
 def _factor(covariance: Tensor) -> Tensor:
     """A with Σ = AᵀA: upper triangular, or of as many rows as the rank where Σ is singular."""
     rounding = len(covariance) * torch.finfo(covariance.dtype).eps
+    upper: Tensor
     upper, info = torch.linalg.cholesky_ex(covariance, upper=True)
     if not info and upper.diagonal().min() ** 2 > rounding * covariance.diagonal().max():
         return upper
     values, vectors = torch.linalg.eigh(covariance)
     keep = values > rounding * values[-1].clamp_min(0)
-    return (vectors[:, keep] * values[keep].sqrt()).T
+    root: Tensor = vectors[:, keep] * values[keep].sqrt()
+    return root.T
 
 
 def _left_singular(matrix: Tensor, floor: float = 0.0) -> tuple[Tensor, Tensor]:

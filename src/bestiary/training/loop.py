@@ -84,6 +84,7 @@ class Training:
         self.clock.updates = dict.fromkeys(self.players, 0)
         self.flops_per_update: dict[str, float] = {}
         self.terms: dict[str, tuple[Tensor, int]] = {}
+        self._taken: dict[str, float] = {}
         self._batch_in_hand: tuple[int, int] | None = None
         self._moving: str | None = None
         self._in_flight: list[tuple[str, Tensor]] = []
@@ -224,8 +225,12 @@ class Training:
     def take_terms(self) -> dict[str, float]:
         """Means of the costs' terms since the last call, by "player/term"."""
         means = {name: float(total) / count for name, (total, count) in self.terms.items()}
-        self.terms = {}
+        self.terms, self._taken = {}, means or self._taken
         return means
+
+    def latest_terms(self) -> dict[str, float]:
+        """For those who only look: means since terms were last taken, or else what was taken then."""
+        return {name: float(total) / count for name, (total, count) in self.terms.items()} or self._taken
 
     def check_finite(self) -> None:
         """Refuse to keep weights that are not finite.

@@ -117,7 +117,7 @@ def _by_model(assignments: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _tell(comparison: "Comparison", folder: Path, as_json: bool) -> None:
-    from bestiary.study.results import REAL, is_bound, show
+    from bestiary.study.results import REAL, SCORES, is_bound, show
     from bestiary.study.verdict import verdict
 
     report, findings = folder / "report.html", verdict(comparison)
@@ -131,7 +131,7 @@ def _tell(comparison: "Comparison", folder: Path, as_json: bool) -> None:
             }
         )
         return
-    scores = comparison.score_names
+    scores = [name for name in comparison.score_names if SCORES[name].beside not in comparison.score_names]
 
     def cells(found: Any) -> list[str]:
         return [
@@ -145,7 +145,7 @@ def _tell(comparison: "Comparison", folder: Path, as_json: bool) -> None:
     ]
     print_table(
         ["model", "status", "parameters", "examples", "trained", *scores],
-        [*table, [REAL, "", "", "", "", *cells(comparison.floors)]],
+        [*table, *([[REAL, "", "", "", "", *cells(comparison.floors)]] if comparison.floors else [])],
         right=["parameters", "examples", "trained", *scores],
     )
     for finding in findings:

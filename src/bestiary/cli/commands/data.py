@@ -19,7 +19,7 @@ def data(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME|FOLDER]",
+            metavar="NAME|FOLDER",
             help="A data set, or a folder of images.",
             autocompletion=complete_data,
         ),

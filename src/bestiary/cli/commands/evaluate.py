@@ -13,7 +13,7 @@ from bestiary.cli.options import (
     Split,
 )
 from bestiary.cli.output import print_json, print_table, say
-from bestiary.errors import OptionError
+from bestiary.errors import OptionError, unknown_name
 
 
 def evaluate(
@@ -38,16 +38,24 @@ def evaluate(
     if settings and data is None:
         raise OptionError("--data-set: found without --data, wanted the name of the data too")
 
+    from bestiary.metrics.embeddings import NAMES
     from bestiary.runs import evaluate as evaluate_run
     from bestiary.runs import open_run
-    from bestiary.runs.evaluation import DEFAULT_EMBEDDING, METRICS, plain_scores
+    from bestiary.runs.evaluation import DEFAULT_EMBEDDING, METRICS, check_metrics, plain_scores
+    from bestiary.runs.folder import check_same_data
     from bestiary.study.results import is_bound, show
 
     opened = open_run(run)
+    check_metrics(metrics or METRICS)
+    if embedding is not None and embedding not in NAMES:
+        raise unknown_name("embedding", embedding, NAMES)
+    loaded = None if data is None else open_data(data, settings)
+    if loaded is not None:
+        check_same_data(opened.config.spec, loaded, f"RUN: {run}")
     say(f"scoring {run} on the {split} split of {data or opened.config.data['name']}")
     scores = evaluate_run(
         opened,
-        None if data is None else open_data(data, settings),
+        loaded,
         metrics=metrics or METRICS,
         n=n,
         split=split,

@@ -21,7 +21,7 @@ _PRESETS: tuple[Preset, ...] = ("paper", "laptop")
 def models(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="A model or its alias.", autocompletion=complete_model),
+        typer.Argument(metavar="NAME", help="A model or its alias.", autocompletion=complete_model),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -54,11 +54,12 @@ def sample(
     if not isinstance(model, Sampler):
         raise RunError(f"RUN: {run} is a {type(model).__name__}, which draws no samples")
     condition = _condition(model.spec, classes, n)
+    with told_in_one_line("--out"):
+        target.parent.mkdir(parents=True, exist_ok=True)
     say(f"drawing {n:,} samples")
     with torch.no_grad():
         x = model.sample(n, condition=condition, generator=torch.Generator().manual_seed(seed)).cpu()
     with told_in_one_line("--out"):
-        target.parent.mkdir(parents=True, exist_ok=True)
         _write(target, x, condition, model.spec)
     if as_json:
         print_json({"out": str(target), "run": run, "n": n, "seed": seed, "shape": x.shape})

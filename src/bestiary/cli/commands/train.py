@@ -20,7 +20,7 @@ from bestiary.cli.options import (
     whole_number,
 )
 from bestiary.cli.output import duration, print_json, say
-from bestiary.errors import OptionError
+from bestiary.errors import OptionError, RunError
 
 if TYPE_CHECKING:
     from bestiary.cli.plan import Plan
@@ -32,7 +32,7 @@ def train(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="[MODEL]",
+            metavar="MODEL",
             help="A model of `bestiary models`; not needed with --config or --resume.",
             autocompletion=complete_model,
         ),
@@ -113,7 +113,7 @@ def train(
         _print_plan(plan(job, folder), as_json)
         return
     prepare(folder, resume)
-    for note in job.notes:
+    for note in () if resume else job.notes:
         say(note)
     with Reporter() as reporter:
         run = train_model(
@@ -142,6 +142,8 @@ def _recipe(typed: "Recipe", config: Path | None, out: Path | None, resume: bool
         stored = read_recipe(own)
         # Whatever is typed must say the same again; the run itself refuses what does not.
         return (replace(stored, settings=None) if typed.preset else stored).under(typed)
+    if config is None and resume and typed.model is None:
+        raise RunError(f"--out: {out} is no run folder to go on with, wanted one that `bestiary train` made")
     if config is None:
         return typed
     stored = read_recipe(config)
