@@ -276,7 +276,7 @@ def test_a_dry_run_says_what_the_budget_comes_to(bestiary):
     assert plan["rounds"] == plan["updates"]["model"] == 120  # 2 · 1197 / 20, rounded up
     assert plan["examples"] == 2400
     assert plan["parameters"] == plan["players"]["model"]
-    assert plan["bytes"] == 3 * 4 * plan["parameters"] + 4 * 6  # weights, gradients, Adagrad's sums and steps
+    assert plan["bytes"] == 3 * 4 * plan["parameters"] + 4 * 8  # weights, gradients, Adagrad's sums; 8 steps
     assert plan["out"] == "runs/vae-001"
     game = ["train", "ns-gan", "--data", "ring", "--set", "discriminator_updates=3", "--budget"]
     plan = json.loads(bestiary(*game, "30 discriminator updates", "--dry-run", "--json")[1])

@@ -70,7 +70,8 @@ def test_python_blocks_run(page, folder):
 
 def test_own_model(folder):
     page = run(ROOT / "docs" / "own-model.md")  # holds MADE to check_model, trains, loads and compares it
-    assert "check_model" in page and page["run"].status == "finished"
+    assert "check_model" in page
+    assert page["run"].status == "finished"
     made, data = page["MADE"], page["data"]
     x = data.validation[:].x
     untrained = -made(data.spec, hidden=200).log_prob(x).mean()

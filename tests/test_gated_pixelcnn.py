@@ -152,10 +152,11 @@ def test_samples_follow_the_law_that_log_prob_states(spec):
     assert deviation.abs().max() < 4.5
 
 
-def test_cost_is_the_mean_of_minus_log_prob():
+def test_cost_is_the_mean_of_minus_log_prob(monkeypatch):
     spec = SPECS["labelled"]
-    model, x, condition = build(spec, batch_size=3), images(spec, 7), conditions(spec, 7)
+    model, x, condition = build(spec), images(spec, 7), conditions(spec, 7)
     terms = model.cost(step(x, condition))
+    monkeypatch.setattr(base, "SCORE_CHUNK", 3)
     torch.testing.assert_close(terms["loss"], -model.log_prob(x, condition=condition).mean())
     assert terms["bits_per_dim"].item() == pytest.approx(terms["loss"].item() / (36 * math.log(2)), rel=1e-5)
     with torch.no_grad():
@@ -214,6 +215,13 @@ def test_training_finds_that_rows_repeat(optimizer):
         loss.backward()
         optimiser.step()
     assert loss.item() < 1.05 * 4 * math.log(2)  # 4 random bits of 12; pixels alone would cost 12
+
+
+def test_the_learning_rate_falls_at_the_end_of_the_budget():
+    player = build(SPECS["grey"], anneal=0.5).players()["model"]
+    factors = [player.schedule(Clock(progress=progress)) for progress in (0, 0.5, 0.75, 1)]
+    assert factors == [1, 1, 0.5, 0]
+    assert build(SPECS["grey"]).players()["model"].schedule(Clock(progress=1)) == 1
 
 
 @pytest.mark.parametrize("scale", [1.0, 50.0])

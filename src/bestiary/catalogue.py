@@ -59,7 +59,7 @@ class CatalogueEntry:
 _GAN = "bestiary.models.adversarial.gan:GAN"
 _GAN_LAPTOP = {
     "channels": 32,
-    "learning_rate": 2e-4,
+    "learning_rate": 1e-3,
     "beta1": 0.5,
     "batch_norm_decay": 0.99,
     "ema_half_life": 5000.0,
@@ -84,6 +84,16 @@ _ENTRIES = (
         paper="Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016)",
         arxiv="1606.05328",
         year=2016,
+        laptop={
+            "layers": 5,
+            "channels": 32,
+            "kernel_size": 3,
+            "head_channels": 96,
+            "optimizer": "adam",
+            "learning_rate": 3e-3,
+            "anneal": 0.5,
+            "batch_size": 4,
+        },
     ),
     CatalogueEntry(
         name="vae",

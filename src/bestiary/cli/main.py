@@ -71,8 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Arguments:
         arguments: what follows `bestiary`; by default what this process was started with.
     """
-    # The flag too, for what goes wrong before the command line has been read.
-    debug = _Debug("--debug" in (sys.argv if arguments is None else arguments))
+    debug = _Debug(on=False)
     with _messages_on_stderr():
         try:
             code = app(args=arguments, prog_name="bestiary", standalone_mode=False, obj=debug)

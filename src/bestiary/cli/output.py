@@ -20,9 +20,7 @@ def say(line: str) -> None:
 
 def print_json(content: Any) -> None:
     """The result as JSON; numbers that are not finite become null."""
-    from bestiary.config import plain  # imports pydantic, which the lists are faster without
-
-    print(json.dumps(_finite(plain(content)), indent=1, ensure_ascii=False))
+    print(json.dumps(_finite(content), indent=1, ensure_ascii=False, default=str))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
@@ -100,6 +98,6 @@ def _print_wrapped(start: str, text: str, indent: int) -> None:
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -30,14 +30,16 @@ def check_features(name: str, features: Array, *, minimum: int = 2) -> Tensor:
     return x
 
 
-def check_pair(real: Array, fake: Array, *, minimum: int = 2) -> tuple[Tensor, Tensor]:
-    """Both sets of features, checked, with the same d.
+def check_pair(
+    real: Array, fake: Array, *, minimum: int = 2, minimum_fake: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Both sets of features, checked, with the same d; `minimum_fake` where fewer fake ones will do.
 
     Raises:
         DataError: as `check_features`, or different d.
     """
     x = check_features("real", real, minimum=minimum)
-    y = check_features("fake", fake, minimum=minimum)
+    y = check_features("fake", fake, minimum=minimum_fake or minimum)
     if x.shape[1] != y.shape[1]:
         raise DataError(f"fake: found {y.shape[1]} features an example, wanted {x.shape[1]} as in real")
     return x, y

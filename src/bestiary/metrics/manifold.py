@@ -60,7 +60,7 @@ def manifold_precision_recall(
     Raises:
         DataError: wrong shapes, different d, values that are not finite, or too few examples.
     """
-    x, y = _centred(real, fake, k)
+    x, y = _centred(*check_pair(real, fake, minimum=k + 1))
     real_squares = neighbours_within(x, k, chunk=chunk)[0][:, -1:]
     fake_squares = neighbours_within(y, k, chunk=chunk)[0][:, -1]
     precision, recall = _Cover(covered=len(y), balls=len(x)), _Cover(covered=len(x), balls=len(y))
@@ -92,7 +92,7 @@ def density_coverage(
     arXiv 2002.09797.
 
     Arguments:
-        real, fake: features (n, d) and (m, d) with n, m > k + 1.
+        real, fake: features (n, d) and (m, d) with n > k + 1 and m > 1.
         k: neighbours that make a ball.
         embedding: what the features are, for the protocol's name.
         chunk: rows at a time; beside the features this takes about 16·chunk·(chunk + d) bytes.
@@ -100,7 +100,7 @@ def density_coverage(
     Raises:
         DataError: wrong shapes, different d, values that are not finite, or too few examples.
     """
-    x, y = _centred(real, fake, k + 1)
+    x, y = _centred(*check_pair(real, fake, minimum=k + 2, minimum_fake=2))
     squares, indices = neighbours_within(x, k + 1, chunk=chunk)
     coverage = _Cover(covered=len(x), balls=len(y))
     hits = torch.zeros(len(y), dtype=torch.float64)  # balls around each fake example
@@ -125,8 +125,7 @@ def density_coverage(
     )
 
 
-def _centred(real: Array, fake: Array, k: int) -> tuple[Tensor, Tensor]:
-    x, y = check_pair(real, fake, minimum=k + 1)
+def _centred(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     centre = x.double().mean(dim=0)  # keeps the cancellation in ‖a‖² − 2aᵀb + ‖b‖² small
     return x - centre, y - centre
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,7 @@ from bestiary.data import load_data
 from bestiary.data.specs import ImageSpec
 from bestiary.data.splits import Data, Split
 from bestiary.errors import DataError, OptionError, unknown_name
-from bestiary.metrics.embeddings import Embedding, embedding
+from bestiary.metrics.embeddings import ClassifierEmbedding, Embedding, embedding
 from bestiary.metrics.results import Score
 from bestiary.models.base import Likelihood, LikelihoodBound, Model, Sampler
 from bestiary.randomness import derive_seed
@@ -135,8 +135,10 @@ class Evaluator:
         return x.flatten(1) if self.embedding is None else self.embedding.features(x)
 
     @cached_property
-    def _classifier(self) -> Embedding:
-        return embedding("classifier", data=self.data)
+    def _classifier(self) -> ClassifierEmbedding:
+        found = embedding("classifier", data=self.data)
+        assert isinstance(found, ClassifierEmbedding)
+        return found
 
     def _generator(self, what: int) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(self.seed, what))
@@ -198,43 +200,54 @@ class Evaluator:
 
     def _judge(self, name: str, found: Evaluation) -> None:
         assert found.samples is not None
-        samples = found.samples
-        where = f"n={len(samples)}, {self.split}"
-        features = f"{self.embedding.protocol}, {where}" if self.embedding is not None else f"points, {where}"
-        if name == "frechet":
-            score = metrics.frechet_distance(real=self._real_features, fake=self._features(samples))
-            found.scores["frechet"] = replace(score, protocol=f"frechet[{features}]")
-        elif name == "prd":
-            curve = metrics.precision_recall_curve(
-                real=self._real_features, fake=self._features(samples), generator=self._generator(3)
-            )
-            found.precision, found.recall = torch.as_tensor(curve.precision), torch.as_tensor(curve.recall)
-            for key, beta in (("prd_f8", 8.0), ("prd_f1_8", 1 / 8)):
-                found.scores[key] = Score(
-                    curve.f_beta(beta),
-                    curve.f_beta_error(beta),
-                    len(self.real),
-                    len(samples),
-                    f"prd[{features}]",
-                )
-        elif name == "classes":
-            self._classes(samples, found)
+        if name == "classes":
+            self._classes(found.samples, found)
+        elif name == "memorisation":
+            self._memorisation(found.samples, found)
         else:
-            train = self.data.train
-            if train.endless:
-                found.unavailable["memorisation"] = "the training data are made on demand and never repeat"
-                return
-            result = metrics.memorisation(
-                fake=samples, train=train[: len(train)].x, held_out=self._other[: self.n].x
-            )
-            found.scores["memorisation"] = replace(result, protocol=f"memorisation[pixels, {where}]")
+            features = self._features(found.samples)
+            embedding = "points" if self.embedding is None else self.embedding.protocol
+            embedding = f"{embedding}, {self.split}"
+            if name == "frechet":
+                found.scores["frechet"] = metrics.frechet_distance(
+                    real=self._real_features, fake=features, embedding=embedding
+                )
+            else:
+                curve = metrics.precision_recall_curve(
+                    real=self._real_features, fake=features, generator=self._generator(3), embedding=embedding
+                )
+                found.precision, found.recall = curve.precision, curve.recall
+                found.scores |= {"prd_f8": curve.score(8), "prd_f1_8": curve.score(1 / 8)}
 
     def _classes(self, samples: Tensor, found: Evaluation) -> None:
-        if self.data.classes is None:
-            for key in ("classes_found", "class_confidence"):
-                found.unavailable[key] = f"{self.data.name} has no class labels"
+        if self.data.classes is None or not isinstance(self.data.spec, ImageSpec):
+            reason = f"{self.data.name} has no class labels"
+            found.unavailable |= {"classes_found": reason, "class_confidence": reason}
             return
-        raise NotImplementedError
+        classifier = self._classifier
+        probabilities = classifier.probabilities(samples)
+        coverage = metrics.class_coverage(probabilities=probabilities, embedding=classifier.protocol)
+        confidences = probabilities.max(dim=1).values
+        found.scores["classes_found"] = coverage
+        found.scores["class_confidence"] = Score(
+            coverage.confidence,
+            float(confidences.std()) / math.sqrt(len(confidences)),
+            0,
+            len(samples),
+            coverage.protocol,
+        )
+
+    def _memorisation(self, samples: Tensor, found: Evaluation) -> None:
+        train = self.data.train
+        if train.endless:
+            found.unavailable["memorisation"] = "the training data are made on demand and never repeat"
+            return
+        found.scores["memorisation"] = metrics.memorisation(
+            train=train[:].x.flatten(1),
+            held_out=self.real.flatten(1),
+            fake=samples.flatten(1),
+            embedding=f"pixels, {self.split}",
+        )
 
 
 def check_metrics(names: Iterable[str]) -> list[str]:

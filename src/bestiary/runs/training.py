@@ -197,7 +197,7 @@ def _train(
         note("stopped", "out of memory")
         parts = 2 * training.accumulate
         raise RunError(
-            f"batch_size: {model.batch_size} examples do not fit into memory: compute each batch in parts with"
+            f"batch_size: {model.batch_size} examples do not fit into memory: compute each in parts with"
             f" --accumulate {parts}, or --set a smaller batch_size, in another --out"
         ) from error
 

@@ -236,9 +236,9 @@ def _pictures(x: Tensor) -> Images | None:
 def _neighbours(samples: Tensor, data: Data) -> Images | None:
     if samples.ndim != 4 or data.train.endless:
         return None
-    train = data.train[: len(data.train)].x
-    nearest = metrics.nearest_neighbours(queries=samples, references=train)
-    pairs = torch.stack([samples, train[nearest.indices[:, 0]]], dim=1)
+    train = data.train[:].x
+    _, indices = metrics.nearest_neighbours(queries=samples.flatten(1), references=train.flatten(1))
+    pairs = torch.stack([samples, train[indices[:, 0]]], dim=1)
     flat = _pictures(pairs.flatten(0, 1))
     return None if flat is None else flat.reshape(pairs.shape)
 

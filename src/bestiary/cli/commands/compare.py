@@ -65,10 +65,10 @@ def compare(
     precision: PrecisionName = "auto",
     as_json: Json = False,
 ) -> None:
-    """Which one is best? Train models under one equal budget, score them on the same data, write a report.
+    """Which one is best? Train and score models under one equal budget.
 
-    The budget is each model's. The report is one file, readable without a network; the table is beside it
-    as JSON and CSV.
+    All are scored on the same data; the budget is each model's. The report is one file, readable
+    without a network; the table is beside it as JSON and CSV.
     """
     from bestiary.config import parse_assignments
 

@@ -26,7 +26,7 @@ def data(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the data sets, or show one: shape, sizes, licence, origin, how to get it, options.
+    """List the data sets, or show one: shape, sizes, licence, options.
 
     A folder of images is opened: how many there are, and which files are left out.
     """

@@ -27,10 +27,10 @@ def evaluate(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Score a run: likelihood, and samples against real data, each with its error bar and full name.
+    """Score a run: likelihood, and samples against real data.
 
-    Scores are added to the run's scores.jsonl. Without --data they are taken on the data the run was
-    trained on.
+    Each score has its error bar and its full name. Scores are added to the run's scores.jsonl.
+    Without --data they are taken on the data the run was trained on.
     """
     from bestiary.config import parse_assignments
 

@@ -25,7 +25,7 @@ def models(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the models, or show one: its paper, players and moves, and its options."""
+    """List the models, or show one: paper, players, moves, options."""
     if name is not None:
         _one(entry(name), as_json)
     elif as_json:

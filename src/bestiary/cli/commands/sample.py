@@ -35,7 +35,7 @@ def sample(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Draw samples from a run into a file, whose path is the result.
+    """Draw samples from a run into a file, whose path is printed.
 
     An .npz holds `samples`: uint8 images of shape (n, C, H, W), or float points of shape (n, dim); and
     `labels` where the model is conditional.

@@ -76,7 +76,7 @@ def train(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train a model into a run folder, whose path is the result.
+    """Train a model into a run folder, whose path is printed.
 
     Ctrl-C saves, and the command that goes on is printed. A training that diverged or was stopped ends
     with exit code 1, so that a script does not take it for a finished one.

@@ -3,10 +3,17 @@
 from bestiary.data.splits import Data
 from bestiary.errors import DataError, unknown_name
 from bestiary.metrics.embeddings.base import ClassifierEmbedding, Embedding, Images, Pixels
-from bestiary.metrics.embeddings.classifier import classifier
+from bestiary.metrics.embeddings.classifier import trained_classifier
 from bestiary.metrics.embeddings.efficientnet import efficientnet_lite0
 
-__all__ = ["ClassifierEmbedding", "Embedding", "Images", "classifier", "efficientnet_lite0", "embedding"]
+__all__ = [
+    "ClassifierEmbedding",
+    "Embedding",
+    "Images",
+    "efficientnet_lite0",
+    "embedding",
+    "trained_classifier",
+]
 
 NAMES = ("classifier", "efficientnet-lite0", "pixels")
 
@@ -30,4 +37,5 @@ def embedding(name: str, *, data: Data | None = None) -> Embedding:
         raise unknown_name("embedding", name, NAMES)
     if data is None or data.classes is None:
         raise DataError("embedding: 'classifier' needs data with class labels: use 'efficientnet-lite0'")
-    return classifier(data.train, data.test, classes=len(data.classes), fingerprint=data.fingerprint)
+    classes = len(data.classes)
+    return trained_classifier(data.train, data.validation, classes=classes, fingerprint=data.fingerprint)

@@ -6,8 +6,7 @@ or digits. Its accuracy on held-out data is part of its protocol: a score is wor
 
 import hashlib
 import json
-import os
-import tempfile
+import math
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
+from bestiary.data.cache import cache_folder, locked, written_aside
 from bestiary.data.order import BatchOrder
 from bestiary.data.splits import Split
 from bestiary.errors import DataError
@@ -25,9 +25,11 @@ from bestiary.metrics.embeddings.base import ClassifierEmbedding
 SIDE = 28
 FEATURES = 128
 STEPS = 1600
+EPOCHS = 25  # at most, for small data
 BATCH = 128
 LEARNING_RATE = 5e-3
 WEIGHT_DECAY = 1e-2
+DROPOUT = 0.3
 # Raise it with any change of the network or its training, so that no cached file of the old one is used.
 RECIPE = 1
 
@@ -66,7 +68,7 @@ class SmallConvNet(nn.Module):
         return features
 
 
-def classifier(
+def trained_classifier(
     train: Split,
     held_out: Split,
     *,
@@ -89,27 +91,30 @@ def classifier(
     Raises:
         DataError: splits without labels, or labels that do not fit `classes`.
     """
-    labels = [_labels(split, classes) for split in (train, held_out)]
+    labels, held_out_labels = _labels(train, classes), _labels(held_out, classes)
     network = _initial(train[0].x.shape[1], classes, seed)
-    recipe = [RECIPE, SIDE, FEATURES, STEPS, BATCH, LEARNING_RATE, WEIGHT_DECAY]
-    key = hashlib.sha256(json.dumps([fingerprint, classes, seed, recipe]).encode()).hexdigest()[:16]
-    path = (cache or cache_folder()) / f"classifier-{key}.safetensors"
-    accuracy = _load(network, path) if fingerprint else None
-    if accuracy is None:
-        _fit(network, train, labels[0], seed)
+
+    def fitted() -> float:
+        _fit(network, train, labels, seed)
         trained = ClassifierEmbedding("classifier", "", network=network, head=network.head)
         guesses = [trained.probabilities(batch.x).argmax(dim=1) for batch in held_out.batches(500)]
-        accuracy = (torch.cat(guesses) == labels[1]).double().mean().item()
-        if fingerprint:
-            _save(network, path, accuracy)
-    return ClassifierEmbedding(
-        "classifier", f"classifier acc={accuracy:.3f}", network=network, head=network.head
-    )
+        return (torch.cat(guesses) == held_out_labels).double().mean().item()
 
-
-def cache_folder() -> Path:
-    """$BESTIARY_CACHE, or ~/.cache/bestiary."""
-    return Path(os.environ.get("BESTIARY_CACHE") or Path.home() / ".cache" / "bestiary")
+    if fingerprint:
+        recipe = [RECIPE, SIDE, FEATURES, STEPS, EPOCHS, BATCH, LEARNING_RATE, WEIGHT_DECAY, DROPOUT]
+        key = hashlib.sha256(json.dumps([fingerprint, classes, seed, recipe]).encode()).hexdigest()[:16]
+        path = (cache or cache_folder()) / f"classifier-{key}.safetensors"
+        with locked(path):
+            accuracy = _load(network, path)
+            if accuracy is None:
+                accuracy = fitted()
+                weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+                with written_aside(path) as aside:
+                    save_file(weights, aside, metadata={"accuracy": repr(accuracy)})
+    else:
+        accuracy = fitted()
+    protocol = f"classifier acc={accuracy:.3f}"
+    return ClassifierEmbedding("classifier", protocol, network=network, head=network.head)
 
 
 def _labels(split: Split, classes: int) -> Tensor:
@@ -131,16 +136,17 @@ def _initial(channels: int, classes: int, seed: int) -> SmallConvNet:
 
 def _fit(network: SmallConvNet, train: Split, labels: Tensor, seed: int) -> None:
     network.train()
+    steps = min(STEPS, math.ceil(EPOCHS * len(train) / BATCH))
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, STEPS)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)
     order = BatchOrder(len(train), seed)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
-        for step in range(STEPS):
+        for step in range(steps):
             indices = order.indices(step * BATCH, BATCH)
-            features = F.dropout(network(train.take(indices).x), 0.3)
+            features = F.dropout(network(train.take(indices).x), DROPOUT)
             loss = F.cross_entropy(network.head(features), labels[indices])
             optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -149,19 +155,11 @@ def _fit(network: SmallConvNet, train: Split, labels: Tensor, seed: int) -> None
     network.eval()
 
 
-def _save(network: SmallConvNet, path: Path, accuracy: float) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    os.close(handle)
-    save_file(network.state_dict(), aside, metadata={"accuracy": repr(accuracy)})
-    Path(aside).replace(path)
-
-
 def _load(network: SmallConvNet, path: Path) -> float | None:
     """The accuracy, with the weights put into `network`; None where there is no whole file."""
     try:
         with safe_open(path, framework="pt") as file:
-            weights = {name: file.get_tensor(name) for name in file}
+            weights = {name: file.get_tensor(name) for name in network.state_dict()}
             accuracy = float(file.metadata()["accuracy"])
     except (OSError, SafetensorError):
         return None

@@ -20,6 +20,8 @@ from bestiary.errors import DataError, OptionError
 from bestiary.models.base import Clock, Likelihood, Model, Move, Sampler, Step, image_spec
 
 SAMPLE_CHUNK = 256  # images drawn together: more cost memory and gain no speed
+SCORE_CHUNK = 64  # images scored together, or fewer: their logits are to stay below
+SCORE_LOGITS = 2**24  # numbers, 64 MiB
 
 
 class Cache(Protocol):
@@ -33,6 +35,11 @@ class Cache(Protocol):
 
     def put(self, column: int, channel: int, values: Tensor) -> None:
         """Set that sub-pixel to `values` in [0, 1], shape (B,)."""
+
+
+def linear_tail(clock: Clock, share: float) -> float:
+    """A schedule: 1, then a straight line to 0 over the last `share` of the budget; 0 for none."""
+    return 1.0 if share == 0 else min(1.0, (1 - clock.progress) / share)
 
 
 def inverse_cdf(logits: Tensor, uniform: Tensor, temperature: float = 1.0) -> Tensor:
@@ -96,7 +103,7 @@ class Autoregressive(Model, Sampler, Likelihood):
     def log_prob(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         """Exact log mass of each image, nats, shape (B,); x is rounded to the nearest level.
 
-        Computed in chunks of `batch_size` images, which training has shown to fit into memory.
+        Any number of images fits into memory: they are scored in chunks.
 
         Raises:
             DataError: images outside [0, 1]; images or conditions of another shape or kind than the spec's.
@@ -104,8 +111,9 @@ class Autoregressive(Model, Sampler, Likelihood):
         self.condition_vectors(condition, len(x))
         if x.numel() and not (x.min() >= 0 and x.max() <= 1):
             raise DataError(f"x: found values from {x.min():g} to {x.max():g}, wanted images in [0, 1]")
-        chunks = torch.split(x, self.batch_size)
-        conditions = [None] * len(chunks) if condition is None else torch.split(condition, self.batch_size)
+        size = max(1, min(SCORE_CHUNK, SCORE_LOGITS // (self.spec.levels * self.spec.dimensions)))
+        chunks = torch.split(x, size)
+        conditions = [None] * len(chunks) if condition is None else torch.split(condition, size)
         return torch.cat([self._log_prob(*pair) for pair in zip(chunks, conditions, strict=True)])
 
     def sample(

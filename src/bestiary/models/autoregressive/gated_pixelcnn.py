@@ -7,10 +7,10 @@ from typing import Annotated, Literal, Self
 from torch import Tensor
 from torch.optim import Adam, Optimizer, RMSprop
 
-from bestiary.config import Ge, Gt, Search
+from bestiary.config import Ge, Gt, Le, Search
 from bestiary.data.specs import Classes, Spec
 from bestiary.errors import OptionError
-from bestiary.models.autoregressive.base import Autoregressive
+from bestiary.models.autoregressive.base import Autoregressive, linear_tail
 from bestiary.models.base import Player
 from bestiary.networks.gated_cache import GatedStackCache
 from bestiary.networks.gated_stack import GatedStack
@@ -24,7 +24,7 @@ class GatedPixelCNN(Autoregressive):
     log p(x | h) = Σ_i log p(x_i | x_1 … x_{i−1}, h), each layer with
     y = tanh(W_f ∗ x + V_fᵀh) ⊙ σ(W_g ∗ x + V_gᵀh).
 
-    Images (B, C, H, W) in [0, 1] with `spec.levels` = L levels per sub-pixel; R, G and B of a pixel are
+    Images (B, C, H, W) in [0, 1] with K = `spec.levels` levels per sub-pixel; R, G and B of a pixel are
     drawn in this order. The condition h is a class, one-hot, or a vector. Likelihoods are nats.
 
     References:
@@ -47,6 +47,7 @@ class GatedPixelCNN(Autoregressive):
         head_channels: maps between the two 1 × 1 convolutions before the softmax.
         optimizer: "rmsprop" or "adam", with their usual constants.
         learning_rate: of the optimiser.
+        anneal: share of the budget, at its end, over which the learning rate falls in a line to zero.
         batch_size: images per update.
 
     Example:
@@ -65,6 +66,7 @@ class GatedPixelCNN(Autoregressive):
         head_channels: Annotated[int, Ge(1), Search(32, 1024, log=True)] = 1024,
         optimizer: Literal["rmsprop", "adam"] = "rmsprop",
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 1e-4,
+        anneal: Annotated[float, Ge(0), Le(1)] = 0.0,
         batch_size: Annotated[int, Ge(1)] = 128,
     ) -> None:
         super().__init__(spec, batch_size=batch_size)
@@ -90,6 +92,8 @@ class GatedPixelCNN(Autoregressive):
             else partial(Adam, lr=learning_rate, fused=True)
         )
 
+        self._schedule = partial(linear_tail, share=anneal)
+
     @classmethod
     def tiny(cls, spec: Spec) -> Self:
         """Two layers of 3 × 3 and a few maps."""
@@ -107,7 +111,7 @@ class GatedPixelCNN(Autoregressive):
 
     def players(self) -> Mapping[str, Player]:
         """One, "model"."""
-        return {"model": Player(list(self.parameters()), self._optimizer)}
+        return {"model": Player(list(self.parameters()), self._optimizer, self._schedule)}
 
     def logits(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """See `Autoregressive.logits`."""
