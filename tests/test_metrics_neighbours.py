@@ -108,6 +108,19 @@ def test_error_bars_are_not_too_short_and_not_absurdly_long(scale):
         assert 0.8 * deviation < error < 2.5 * deviation, name
 
 
+def test_the_error_of_density_is_a_delete_one_jackknife():
+    real, fake = normal(40, 3), normal(30, 3, seed=1)
+    influence = []
+    for i in range(40):
+        kept = torch.cat([real[:i], real[i + 1 :]])
+        influence.append(density_coverage(real=kept, fake=fake, k=3).density)
+    by_real = torch.tensor(influence, dtype=torch.float64).var() * 39
+    alone = [density_coverage(real=real, fake=fake[[j, j]], k=3).density for j in range(30)]
+    by_fake = torch.tensor(alone, dtype=torch.float64).var() / 30
+    error = density_coverage(real=real, fake=fake, k=3).density_error
+    assert error == pytest.approx((by_real + by_fake).sqrt().item(), rel=1e-9)
+
+
 def test_too_few_examples_are_refused():
     with pytest.raises(DataError, match="fake: found 3 examples, wanted at least 4"):
         manifold_precision_recall(real=normal(10, 2), fake=normal(3, 2), k=3)

@@ -95,6 +95,12 @@ def test_inception_score_of_known_distributions():
     )
 
 
+def test_inception_score_averages_divergences_and_not_their_exponentials():
+    p = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [0.5, 0.5]], dtype=torch.float64)
+    # KL to the marginal (½, ½) is log 2 twice and 0 twice
+    assert inception_score(probabilities=p, splits=1).value == pytest.approx(math.sqrt(2), rel=1e-12)
+
+
 def test_inception_score_splits_are_consecutive_and_each_has_its_own_marginal():
     p = torch.cat([torch.eye(2, dtype=torch.float64)[[0] * 10], torch.eye(2, dtype=torch.float64)[[1] * 10]])
     assert inception_score(probabilities=p, splits=1).value == pytest.approx(2.0)

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
@@ -141,6 +142,8 @@ def _validate(option: Option, value: Any, owner: str, strict: bool) -> Any:
 def _choices(annotation: Any) -> list[str]:
     if get_origin(annotation) is Annotated:
         return _choices(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [choice for a in get_args(annotation) for choice in _choices(a)]
     return [str(c) for c in get_args(annotation)] if get_origin(annotation) is Literal else []
 
 
@@ -154,8 +157,10 @@ def _describe(annotation: Any) -> str:
         return " ".join([_describe(arguments[0]), " and ".join(b for b in bounds if b)]).strip()
     if origin is Literal:
         return "one of " + ", ".join(map(str, arguments))
-    if origin is Union or str(origin) == "<class 'types.UnionType'>":
-        return " or ".join(_describe(a) for a in arguments)
+    if origin is Union or origin is UnionType:
+        choices = _choices(annotation)
+        rest = [_describe(a) for a in arguments if get_origin(a) is not Literal]
+        return " or ".join([*(["one of " + ", ".join(choices)] if choices else []), *rest])
     if origin is not None and isinstance(origin, type) and issubclass(origin, Sequence):
         return "a list of " + _describe(arguments[0]).removeprefix("a ").replace("number", "numbers")
     return _WORDS.get(annotation, getattr(annotation, "__name__", str(annotation)))

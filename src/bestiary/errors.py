@@ -24,6 +24,10 @@ class RunError(BestiaryError):
     """A run folder that is missing, damaged, locked, in the way, or of another configuration."""
 
 
+class StoppedError(BestiaryError):
+    """Work that was interrupted on purpose: what is done is kept. Not a mistake: exit code 1."""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str | None:
     """The valid name that looks most like `name`, or None where none does."""
     by_lower = {candidate.lower(): candidate for candidate in valid}

@@ -21,6 +21,7 @@ from bestiary.cli.commands.sample import sample
 from bestiary.cli.commands.train import train
 from bestiary.cli.mistakes import line_of
 from bestiary.cli.output import say
+from bestiary.errors import StoppedError
 
 INTERRUPTED = 130
 
@@ -98,7 +99,7 @@ def _report(error: Exception, debug: bool) -> int:
     line = line_of(error)
     if line is not None:
         say(f"bestiary: {line}")
-        return 2
+        return 1 if isinstance(error, StoppedError) else 2
     if debug:
         traceback.print_exception(error)
         return 1

@@ -84,6 +84,10 @@ class Evaluator:
         self._real: Split = data.test if split == "test" else data.validation
         self._other: Split = data.validation if split == "test" else data.test
         self.n = min(n, len(self._real))
+        if self.n < 2:
+            raise DataError(
+                f"data: the {split} split of {data.name} has {self.n} examples, wanted at least 2"
+            )
         self._embedding_name = embedding_name
 
     def evaluate(self, model: Model, names: Iterable[str] = METRICS) -> Evaluation:
@@ -273,6 +277,7 @@ def evaluate(
     embedding: str = DEFAULT_EMBEDDING,
     seed: int = 0,
     model: type[Model] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Score]:
     """Score a run, and add the scores to its scores.jsonl.
 
@@ -285,11 +290,12 @@ def evaluate(
         embedding: of the network that turns images into features.
         seed: of samples, of bounds and of the metrics.
         model: your own class, for a run of a model that is not of the catalogue.
+        say: told, in a line each, which scores this model cannot have, and why.
 
     Raises:
         RunError: no run folder, or no sound checkpoint in it.
         OptionError: an unknown metric, split or embedding.
-        DataError: data that are not there, or of another kind than the model's.
+        DataError: data that are not there, or of another kind than the model's, or no score to be had.
     """
     opened = run if isinstance(run, Run) else open_run(run)
     check_metrics(metrics)
@@ -298,6 +304,8 @@ def evaluate(
     trained = load(opened.folder, model=model)
     evaluator = Evaluator(data, n=n, split=split, embedding_name=embedding, seed=seed)
     found = evaluator.evaluate(trained, metrics)
+    for name, reason in found.unavailable.items():
+        say(f"no {name}: {reason}")
     if not found.scores:
         raise DataError("metrics: " + "; ".join(dict.fromkeys(found.unavailable.values())))
     examples = opened.state.get("clock", {}).get("examples", 0)

@@ -245,7 +245,10 @@ def load(folder: str | Path, *, model: type[Model] | None = None, averaged: bool
     if found is None:
         state = run.state
         why = f"{state['status']}: {state['reason']}" if state["reason"] else state["status"]
-        raise RunError(f"{folder}: no checkpoint was written yet ({why}): train it with --resume")
+        remedy = (
+            "train again with other settings" if state["status"] == "diverged" else "train it with --resume"
+        )
+        raise RunError(f"{folder}: no checkpoint was written yet ({why}): {remedy}")
     with forked_randomness(0):
         built = model(run.config.spec, **settings)
     load_weights(built, *found, averaged=averaged)

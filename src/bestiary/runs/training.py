@@ -95,6 +95,11 @@ def train(
             return run
         with told_in_one_line(str(folder)):
             if isinstance(model, ClosedForm):
+                if data.train.endless:
+                    name = config.model["name"]
+                    raise OptionError(
+                        f"data: {data.name} is made on demand, but {name} wants a fixed set: size=…"
+                    )
                 write_config(folder, config)
                 _solve(model, data, run, seed, runtime)
             else:
@@ -140,10 +145,6 @@ def _resumed(folder: Path, config: RunConfig) -> bool:
 
 
 def _solve(model: ClosedForm, data: Data, run: Run, seed: int, runtime: Runtime) -> None:
-    if data.train.endless:
-        raise OptionError(
-            f"data: {data.name} is made on demand, but {run.config.model['name']} wants a fixed set"
-        )
     runtime.place(model)
     start = time.perf_counter()
     model.fit(data.train, generator=torch.Generator().manual_seed(seed))

@@ -1,6 +1,5 @@
 """Train several models under one equal budget, score them on the same data, write the report."""
 
-import os
 import platform
 import shlex
 import sys
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from bestiary import catalogue, metrics
 from bestiary.data.splits import Data
-from bestiary.errors import OptionError, RunError
+from bestiary.errors import OptionError, StoppedError
 from bestiary.models.base import Model
 from bestiary.report import write_report
 from bestiary.runs.evaluation import (
@@ -29,7 +28,7 @@ from bestiary.runs.evaluation import (
     check_metrics,
 )
 from bestiary.runs.folder import Run, load
-from bestiary.runs.training import train
+from bestiary.runs.training import prepare, train
 from bestiary.study.results import Comparison, Entry, Images, Progress
 from bestiary.training.budget import parse_budget
 from bestiary.training.files import told_in_one_line
@@ -89,7 +88,8 @@ def compare(
 
     Raises:
         OptionError: an unknown model, setting, metric or budget; a model named twice.
-        RunError: the folder is in use or cannot be written, or a training was interrupted.
+        RunError: the folder is in use or cannot be written.
+        StoppedError: Ctrl-C; what is trained is kept.
     """
     start = time.perf_counter()
     check_metrics(metrics)
@@ -98,7 +98,7 @@ def compare(
     for model in arms.values():
         amount.check(endless=data.train.endless, players=model.players() or [amount.player or ""])
     folder = Path(out)
-    _prepare(folder, resume)
+    prepare(folder, resume)
     runs = {}
     for name, model in arms.items():
         say(f"training {name} ({model.parameter_count:,} parameters) for {budget}")
@@ -107,7 +107,7 @@ def compare(
             device=device, precision=precision, observers=watch(name),
         )  # fmt: skip
         if run.status == "stopped":
-            raise RunError(
+            raise StoppedError(
                 f"{folder}: stopped by {run.state['reason']} while {name} was training;"
                 " what is trained is kept: the same command with --resume goes on"
             )
@@ -170,17 +170,6 @@ def _arms(
     if wanted:
         raise OptionError(f"settings: found some for {', '.join(wanted)}, which is not among the models")
     return arms
-
-
-def _prepare(folder: Path, resume: bool) -> None:
-    with told_in_one_line("out"):
-        folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise RunError(f"out: cannot write {folder}: permission denied: choose another folder with --out")
-    if not resume and any(folder.iterdir()):
-        raise RunError(
-            f"out: {folder} exists already and is not empty: go on with --resume, or choose another --out"
-        )
 
 
 def _entry(

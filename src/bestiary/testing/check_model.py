@@ -100,9 +100,7 @@ def random_data(spec: Spec, *, n: int = 64, seed: int = 0) -> Data:
         for i in range(3)
     ]
     train, validation, test = parts
-    return Data(
-        "random", spec, train, validation, test, fingerprint=f"random-{n}-{seed}", source="random"
-    )
+    return Data("random", spec, train, validation, test, fingerprint=f"random-{n}-{seed}", source="random")
 
 
 def _tiny(kind: type[Model], spec: Spec, seed: int) -> Model:

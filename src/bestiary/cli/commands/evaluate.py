@@ -61,6 +61,7 @@ def evaluate(
         split=split,
         embedding=embedding or DEFAULT_EMBEDDING,
         seed=seed,
+        say=say,
     )
     if as_json:
         print_json(plain_scores(scores))
