@@ -248,7 +248,7 @@ class Evaluator:
             return
         found.scores["memorisation"] = metrics.memorisation(
             train=train[:].x.flatten(1),
-            held_out=self.real.flatten(1),
+            held_out=self._real[:].x.flatten(1),
             fake=samples.flatten(1),
             embedding=f"pixels, {self.split}",
         )
