@@ -495,3 +495,48 @@ def test_out_of_memory_names_the_remedy(tmp_path):
     with pytest.raises(RunError, match=r"batch_size: 4 examples do not fit into memory: .* --accumulate 2"):
         train(Huge(POINTS), random_data(POINTS), budget="1 rounds", out=tmp_path / "r")
     assert json.loads((tmp_path / "r" / "state.json").read_text())["reason"] == "out of memory"
+
+
+def test_gradients_are_clipped_to_their_norm():
+    model = Counter(POINTS)
+    model.max_grad_norm = 0.5
+    t = training(model, random_data(POINTS))
+    norms = []
+    t.optimizers["b"].register_step_pre_hook(lambda *_: norms.append(float(model.b.grad.norm())))
+    t.run()
+    assert norms[0] == pytest.approx(0.5, rel=1e-4)  # the first gradient, 2·√2 long, is cut
+    assert max(norms) <= 0.5 + 1e-6
+
+
+@pytest.mark.parametrize("name", ["vae", "ns-gan", "gated-pixelcnn"])
+def test_bfloat16_trains_float32_weights_nearly_alike(tmp_path, name):
+    from bestiary.catalogue import entry
+
+    data, weights = random_data(SPEC), {}
+    for precision in ("float32", "bfloat16"):
+        torch_seed = torch.Generator().manual_seed(0)
+        model = entry(name).load().tiny(SPEC)
+        with torch.no_grad():
+            for p in model.parameters():
+                p.copy_(0.1 * torch.randn(p.shape, generator=torch_seed))
+        run = train(model, data, budget="2 rounds", out=tmp_path / precision, precision=precision)
+        assert run.state["hardware"]["precision"] == precision
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+        weights[precision] = torch.cat([p.detach().flatten() for p in model.parameters()])
+    assert not torch.equal(weights["float32"], weights["bfloat16"])
+    torch.testing.assert_close(weights["bfloat16"], weights["float32"], atol=0.05, rtol=0)
+
+
+def test_scores_are_taken_on_validation_while_training(tmp_path):
+    from bestiary.runs.evaluation import score_while_training
+
+    data = random_data(SPEC)
+    model = create("vae", spec=SPEC, hidden=[8], latent_dim=2, batch_size=8)
+    score = score_while_training(data, ["likelihood", "memorisation"])
+    run = train(model, data, budget="10 rounds", out=tmp_path / "r", score=score)
+    lines = run.scores()
+    assert {line["metric"] for line in lines} >= {"nats", "bits_per_dim", "elbo_nats", "memorisation"}
+    assert {line["split"] for line in lines} == {"validation"}
+    assert sorted({line["examples"] for line in lines}) == [16, 32, 48, 64, 80]
+    with pytest.raises(OptionError, match="did you mean 'likelihood'"):
+        score_while_training(data, ["likelyhood"])

@@ -135,6 +135,12 @@ Metrics = Annotated[
     Any,
     typer.Option(parser=names, metavar="A,B,…", help="Which scores, by default all."),
 ]
+ScoresWhileTraining = Annotated[
+    Any,
+    typer.Option(
+        "--scores", parser=names, metavar="A,B,…", help="Scores to take five times on the way, on validation."
+    ),
+]
 EmbeddingName = Annotated[
     str | None,
     typer.Option("--embedding", metavar="NAME", help="The network that turns images into features."),

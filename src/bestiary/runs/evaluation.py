@@ -232,7 +232,7 @@ class Evaluator:
         probabilities = classifier.probabilities(samples)
         coverage = metrics.class_coverage(probabilities=probabilities, embedding=classifier.protocol)
         confidences = probabilities.max(dim=1).values
-        found.scores["classes_found"] = coverage
+        found.scores["classes_found"] = _plain_score(coverage)
         found.scores["class_confidence"] = Score(
             coverage.confidence,
             float(confidences.std()) / math.sqrt(len(confidences)),
@@ -246,12 +246,32 @@ class Evaluator:
         if train.endless:
             found.unavailable["memorisation"] = "the training data are made on demand and never repeat"
             return
-        found.scores["memorisation"] = metrics.memorisation(
-            train=train[:].x.flatten(1),
-            held_out=self._real[:].x.flatten(1),
-            fake=samples.flatten(1),
-            embedding=f"pixels, {self.split}",
+        found.scores["memorisation"] = _plain_score(
+            metrics.memorisation(
+                train=train[:].x.flatten(1),
+                held_out=self._real[:].x.flatten(1),
+                fake=samples.flatten(1),
+                embedding=f"pixels, {self.split}",
+            )
         )
+
+
+def _plain_score(score: Score) -> Score:
+    """What a file of scores holds, without what some metrics tell beyond it."""
+    return Score(score.value, score.error, score.n_real, score.n_fake, score.protocol)
+
+
+def score_while_training(
+    data: Data, names: Sequence[str], *, n: int = 1000, embedding: str = DEFAULT_EMBEDDING
+) -> Callable[[Model], Mapping[str, Score]]:
+    """What `train(score=…)` wants: these metrics of a model, on `n` examples of the validation split.
+
+    Raises:
+        OptionError: an unknown metric.
+    """
+    checked = check_metrics(names)
+    evaluator = Evaluator(data, n=n, split="validation", embedding_name=embedding)
+    return lambda model: evaluator.evaluate(model, checked).scores
 
 
 def check_metrics(names: Iterable[str]) -> list[str]:

@@ -72,7 +72,8 @@ def train(
         precision: "auto" is bfloat16 where the hardware has it and the model allows it.
         accumulate: compute each batch in so many parts, to save memory.
         observers: called between rounds with the `Training`: a progress bar, your own.
-        score: called a few times over the budget; its scores go to scores.jsonl (validation split).
+        score: called a few times over the budget; its scores go to scores.jsonl. For the package's own on
+            the validation split: `bestiary.runs.evaluation.score_while_training(data, ["frechet"])`.
         checkpoint_seconds: how often to save.
 
     Raises:

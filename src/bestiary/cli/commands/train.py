@@ -16,6 +16,7 @@ from bestiary.cli.options import (
     Json,
     PrecisionName,
     PresetName,
+    ScoresWhileTraining,
     complete_model,
     whole_number,
 )
@@ -74,6 +75,7 @@ def train(
             parser=whole_number(1), metavar="N", help="Compute each batch in N parts, to save memory."
         ),
     ] = None,
+    scores: ScoresWhileTraining = None,
     as_json: Json = False,
 ) -> None:
     """Train a model into a run folder, whose path is printed.
@@ -104,6 +106,7 @@ def train(
     from bestiary.cli.plan import plan
     from bestiary.cli.progress import Reporter
     from bestiary.runs import train as train_model
+    from bestiary.runs.evaluation import score_while_training
     from bestiary.runs.folder import next_folder
     from bestiary.runs.training import prepare
 
@@ -127,6 +130,7 @@ def train(
             precision=job.runtime.precision,
             accumulate=job.accumulate,
             observers=reporter.watch(name),
+            score=score_while_training(job.data, scores) if scores else None,
         )
     _tell(run, device, as_json)
 
