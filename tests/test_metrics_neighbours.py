@@ -156,6 +156,14 @@ def test_held_out_data_and_honest_models_are_not_flagged():
     assert with_sizes.protocol == "memorisation[features, n_held_out=400, n_real=900, n_fake=3]"
 
 
+def test_a_collapsed_model_is_no_copyist():
+    """All samples alike: their one neighbour is a training example by chance, and that proves nothing."""
+    found = memorisation(train=TRAIN, held_out=HELD_OUT, fake=torch.full((300, 6), 0.1, dtype=TRAIN.dtype))
+    assert abs(found.value) < 3 * found.error
+    assert found.error > 0.5
+    assert found.p_value > 0.01
+
+
 def test_p_values_of_honest_models_are_uniform():
     p = [
         memorisation(

@@ -58,9 +58,11 @@ def memorisation(
     permuted = n_train * n_held_out / (n * (n - 1)) * (counts - counts.mean()).square().sum().item() / m**2
     z = (share - chance) / math.sqrt(permuted) if permuted else 0.0
     residual = torch.cat([train_counts * (1 - share), held_out_counts * share])
+    # Where all samples share one neighbour the residuals vanish, and only the permutations know better.
+    deviation = max(residual.norm().item() / m, math.sqrt(permuted))
     return Memorisation(
         value=(share - chance) / (1 - chance),
-        error=residual.norm().item() / m / (1 - chance),
+        error=deviation / (1 - chance),
         n_real=n,
         n_fake=m,
         protocol=protocol("memorisation", embedding, n_train, m, f"n_held_out={n_held_out}"),
