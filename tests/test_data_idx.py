@@ -123,7 +123,9 @@ def test_damaged_file_is_named(small, damage, message, packed):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip at all", gzip.compress(b"a" * 9999)[:-12]])
+@pytest.mark.parametrize(
+    "content", [b"", b"no gzip at all", gzip.compress(b"a" * 9999)[:-12]], ids=["empty", "no gzip", "cut off"]
+)
 def test_damaged_archive_is_named(small, content):
     (small / f"{NAMES[2]}.gz").write_bytes(content)
     with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte.gz: "):
@@ -184,7 +186,9 @@ def test_download_is_checked_and_kept(served, small, cache):
     assert load_data("mnist").fingerprint == wanted
 
 
-@pytest.mark.parametrize("body", [b"<html>moved</html>", gzip.compress(b"another file"), b""])
+@pytest.mark.parametrize(
+    "body", [b"<html>moved</html>", gzip.compress(b"another file"), b""], ids=["a page", "another", "empty"]
+)
 def test_wrong_download_is_refused_and_not_kept(served, cache, body):
     served[f"/b/{NAMES[1]}.gz"] = body
     with pytest.raises(DataError, match=r"mnist: not found in .* and not downloaded") as error:

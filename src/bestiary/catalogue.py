@@ -106,9 +106,10 @@ _ENTRIES = (
         laptop={
             "network": "infogan",
             "channels": 32,
-            "latent_dim": 32,
+            "latent_dim": 10,
             "optimizer": "adam",
             "learning_rate": 1e-3,
+            "batch_size": 50,
         },
     ),
     CatalogueEntry(
