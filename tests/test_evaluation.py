@@ -107,7 +107,10 @@ def test_scores_are_added_to_the_run(tmp_path, digits):
         bestiary.evaluate(run.folder, bestiary.load_data("digits-fixed"), metrics=["likelihood"])
 
 
-SETTINGS = {"vae": {"hidden": [8], "network": "mlp", "latent_dim": 2}, "ppca": {"latent_dim": 3}}
+SETTINGS = {
+    "vae": {"hidden": [8], "network": "mlp", "latent_dim": 2, "batch_size": 100},
+    "ppca": {"latent_dim": 3},
+}
 
 
 def compare(data, out, **options):
