@@ -9,8 +9,6 @@ BUDGET ?= 75 seconds
 # Two processes with one thread each: two torch threads that compete are up to 200 times slower than one.
 WORKERS ?= 2
 TESTS ?= tests
-# Threads that wait sleep instead of spinning: beside other work that doubles the speed and more.
-export OMP_WAIT_POLICY ?= PASSIVE
 
 BIN := .venv/bin
 READY := .venv/.ready
