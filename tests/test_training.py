@@ -4,11 +4,13 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,14 +22,18 @@ from bestiary.catalogue import create
 from bestiary.data.specs import ImageSpec, PointSpec
 from bestiary.errors import OptionError, RunError
 from bestiary.models import Clock, Model, Move, Player
+from bestiary.randomness import forked_randomness
 from bestiary.runs import load, train
 from bestiary.testing import random_data
 from bestiary.training.budget import Budget, parse_budget
 from bestiary.training.checkpoint import newest
+from bestiary.training.compilation import choose_compilation
 from bestiary.training.ema import Averages
 from bestiary.training.loop import Training
-from bestiary.training.runtime import choose_runtime
+from bestiary.training.ranks import Ranks
+from bestiary.training.runtime import Runtime, choose_runtime
 
+ASSETS = Path(__file__).parent / "assets"
 POINTS = PointSpec(2)
 SPEC = ImageSpec(1, 8, 8, levels=4)
 
@@ -446,8 +452,6 @@ def test_clock_counts_epochs():
 
 def test_a_full_disk_gives_one_line_and_loses_nothing_saved(tmp_path, monkeypatch):
     """The disk fills up in round 3, within a checkpoint; freed, the run goes on and is bit-equal."""
-    from pathlib import Path
-
     data = random_data(SPEC)
     make = partial(create, "vae", spec=SPEC, hidden=[8], latent_dim=2, batch_size=8)
     through = make()
@@ -540,3 +544,126 @@ def test_scores_are_taken_on_validation_while_training(tmp_path):
     assert sorted({line["examples"] for line in lines}) == [16, 32, 48, 64, 80]
     with pytest.raises(OptionError, match="did you mean 'likelihood'"):
         score_while_training(data, ["likelyhood"])
+
+
+def test_a_run_of_format_1_is_opened_and_resumed(tmp_path):
+    """A file that an old release wrote: stopped at round 4 of 8."""
+    shutil.copytree(ASSETS / "run-format-1", tmp_path / "r")
+    checkpoint = load_file(_newest(tmp_path / "r") / "ema.safetensors")
+    assert torch.equal(
+        load(tmp_path / "r").state_dict()["generator.0.weight"], checkpoint["generator.0.weight"]
+    )
+    model = create("ns-gan", spec=SPEC, channels=1, latent_dim=2, batch_size=8, ema_half_life=50.0)
+    rounds = []
+    run = train(
+        model,
+        random_data(SPEC),
+        budget="8 rounds",
+        out=tmp_path / "r",
+        seed=5,
+        resume=True,
+        observers=[lambda t: rounds.append(t.clock.rounds)],
+    )
+    assert (run.status, rounds) == ("finished", [5, 6, 7, 8])
+    assert json.loads((_newest(tmp_path / "r") / "manifest.json").read_text())["format"] == 2
+
+
+def test_a_config_that_was_edited_or_a_run_of_the_future_is_refused(tmp_path):
+    data = random_data(SPEC)
+    make = partial(create, "vae", spec=SPEC, hidden=[8], latent_dim=2)
+    run = train(make(), data, budget="2 rounds", out=tmp_path / "r")
+    config = run.folder / "config.yaml"
+    original = config.read_text()
+    config.write_text(original.replace("seed: 0", "seed: 1"))
+    with pytest.raises(RunError, match="is not the file that the run was started with"):
+        load(run.folder)
+    (run.folder / "state.json").unlink()
+    config.write_text(original.replace("format: 2", "format: 3"))
+    with pytest.raises(RunError, match="format 3 was written by a newer bestiary: update the package"):
+        load(run.folder)
+
+
+def test_a_jump_of_the_wall_clock_changes_nothing(tmp_path, monkeypatch):
+    data, weights = random_data(SPEC), []
+    for jump in (0, -3600, 1e9):
+        real = time.time
+        monkeypatch.setattr(time, "time", lambda jump=jump, real=real: real() + jump)
+        model = create("vae", spec=SPEC, hidden=[8], latent_dim=2, batch_size=8)
+        run = train(model, data, budget="0.3 seconds", out=tmp_path / str(jump), checkpoint_seconds=0.1)
+        assert 0.3 <= run.state["clock"]["seconds"] < 2
+        assert len(list((run.folder / "checkpoints").iterdir())) == 2
+        model = create("vae", spec=SPEC, hidden=[8], latent_dim=2, batch_size=8)
+        train(model, data, budget="3 rounds", out=tmp_path / f"rounds {jump}")
+        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert all(torch.equal(w, weights[0]) for w in weights)
+
+
+def fake_compile(calls):
+    """Stands for `torch.compile`, which takes half a minute: remembers its calls and computes the same."""
+
+    def compile(function):
+        def run(*args):
+            calls.append(function)
+            return function(*args)
+
+        return run
+
+    return compile
+
+
+def test_compiled_networks_serve_costs_alone(tmp_path, monkeypatch):
+    """The first update counts operations, which compiled code hides; samples come in other shapes."""
+    calls = []
+    monkeypatch.setattr(torch, "compile", fake_compile(calls))
+    make = partial(create, "gated-pixelcnn", spec=SPEC, layers=2, channels=4, head_channels=4, batch_size=8)
+    model = make()
+    run = train(model, random_data(SPEC), budget="5 rounds", out=tmp_path / "on", compile="on")
+    assert len(calls) == 4
+    assert run.config.training["compiled"] is True
+    assert run.state["clock"]["flops"] > 0
+    model.logits(torch.zeros(1, *SPEC.shape))
+    assert len(calls) == 4
+    eager = make()
+    train(eager, random_data(SPEC), budget="5 rounds", out=tmp_path / "off", compile="off")
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), eager.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("budget", "compiled"),
+    [("10 minutes", True), ("30 seconds", False), ("1e7 rounds", True), ("3 rounds", False)],
+)
+def test_compiling_is_chosen_where_it_pays_within_the_budget(budget, compiled):
+    data = random_data(SPEC).train
+    pays = create("gated-pixelcnn", spec=SPEC, layers=2, channels=4, head_channels=4, batch_size=8)
+    never = create("vae", spec=SPEC, hidden=[8], latent_dim=2)
+    for model, expected in ((pays, compiled), (never, False)):
+        runtime = choose_runtime(model, device="cpu")
+        assert choose_compilation(model, data, parse_budget(budget), runtime) is expected
+        assert choose_compilation(model, data, parse_budget(budget), runtime, "off") is False
+
+
+def test_compiling_without_a_compiler(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    model, data = (
+        create("gated-pixelcnn", spec=SPEC, layers=2, channels=4, head_channels=4),
+        random_data(SPEC),
+    )
+    runtime, budget = choose_runtime(model, device="cpu"), parse_budget("1 hour")
+    assert choose_compilation(model, data.train, budget, runtime) is False
+    with pytest.raises(
+        OptionError, match=r"compile: found 'on', but there is no C\+\+ compiler here: install g"
+    ):
+        choose_compilation(model, data.train, budget, runtime, "on")
+    with pytest.raises(OptionError, match="compile: found 'maybe', wanted auto, on or off"):
+        choose_compilation(model, data.train, budget, runtime, "maybe")
+
+
+def test_dropout_on_every_rank_is_another():
+    draws = []
+    for rank in (0, 1):
+        runtime = Runtime(torch.device("cpu"), "float32", ranks=Ranks(rank, 2))
+        with forked_randomness(0):
+            runtime.seed_dropout(7)
+            draws.append(torch.rand(3))
+    assert not torch.equal(draws[0], draws[1])

@@ -1,6 +1,6 @@
 """Everything that a training needs, made from a recipe."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bestiary.catalogue import create, entry
 from bestiary.cli.opening import open_data
@@ -10,7 +10,10 @@ from bestiary.config import options, resolve
 from bestiary.data import Data
 from bestiary.models import Model
 from bestiary.training.budget import Budget, parse_budget
+from bestiary.training.compilation import Compile, choose_compilation
 from bestiary.training.runtime import Runtime, choose_runtime
+
+COMPILE: dict[bool | None, Compile] = {None: "auto", True: "on", False: "off"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ def make_job(name: str, recipe: Recipe, *, device: str) -> Job:
     resolved = resolve(kind, {**found.settings(recipe.preset or "paper"), **settings}, owner=found.name)
     model = create(found.name, spec=data.spec, seed=seed, **resolved)
     runtime = choose_runtime(model, device=device, precision=recipe.precision or "auto")
+    compile = COMPILE[recipe.compiled]
+    runtime = replace(runtime, compiled=choose_compilation(model, data.train, budget, runtime, compile))
     notes = []
     if recipe.data is None:
         notes.append(f"data: {DEFAULT_DATA}, the default (`bestiary data` lists the others)")

@@ -120,6 +120,13 @@ PrecisionName = Annotated[
         **_choice("auto", "float32", "bfloat16"), help="auto is bfloat16 where hardware and model allow it."
     ),
 ]
+Compiled = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Whether to use torch.compile, by default where it pays.",
+    ),
+]
 Seed = Annotated[int, typer.Option(parser=whole_number(0), metavar="N", help="Of everything that is random.")]
 Count = Annotated[
     int, typer.Option("-n", parser=whole_number(2), metavar="N", help="Real examples and samples, at most.")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import sys
 import textwrap
@@ -13,9 +14,15 @@ _NARROW = 24
 _INDENT = 4
 
 
+def leads() -> bool:
+    """Whether this process is alone, or the first of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(line: str) -> None:
-    """A line of progress, a note or a mistake."""
-    print(line, file=sys.stderr, flush=True)
+    """A line of progress, a note or a mistake; of several ranks the first one tells it."""
+    if leads():
+        print(line, file=sys.stderr, flush=True)
 
 
 def print_json(content: Any) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -73,10 +73,11 @@ def plan(job: Job, out: Path) -> Plan:
     """
     model, runtime, of_all = job.model, job.runtime, {"seed": job.seed, "accumulate": job.accumulate}
     config = asdict(RunConfig.of(model, job.data, budget=job.budget, runtime=runtime, **of_all))
-    hardware = f"{runtime.device} in {runtime.precision}"
+    hardware = f"{runtime.device} in {runtime.precision}" + (", compiled" if runtime.compiled else "")
     if isinstance(model, ClosedForm):
         return Plan(config, str(out), model.parameter_count, hardware)
-    training = Training(model, job.data.train, budget=job.budget, runtime=runtime, **of_all)
+    eager = replace(runtime, compiled=False)  # compiling takes longer than a dry run should
+    training = Training(model, job.data.train, budget=job.budget, runtime=eager, **of_all)
     seconds = _seconds_a_round(training)
     many = _many_rounds(training, seconds)
     rounds = math.ceil(_ROUNDS_COUNTED / job.budget.spent(many))

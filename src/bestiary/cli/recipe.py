@@ -6,7 +6,7 @@ The file has the fields of a run's own config.yaml; everything but the model's n
     data: {source: mnist, options: {binarise: fixed}}                 or   data: mnist-fixed
     budget: 2 epochs
     seed: 0
-    training: {precision: auto, accumulate: 1}
+    training: {precision: auto, compiled: false, accumulate: 1}
 """
 
 from collections.abc import Mapping
@@ -36,6 +36,7 @@ class Recipe:
         budget: as text.
         seed: of everything.
         precision: of the computation.
+        compiled: whether `torch.compile` is used.
         accumulate: parts of each batch.
     """
 
@@ -48,6 +49,7 @@ class Recipe:
     budget: str | None = None
     seed: int | None = None
     precision: Precision | None = None
+    compiled: bool | None = None
     accumulate: int | None = None
 
     def under(self, typed: "Recipe") -> "Recipe":
@@ -73,6 +75,7 @@ class Recipe:
             budget=typed.budget or self.budget,
             seed=self.seed if typed.seed is None else typed.seed,
             precision=typed.precision or self.precision,
+            compiled=self.compiled if typed.compiled is None else typed.compiled,
             accumulate=typed.accumulate or self.accumulate,
         )
 
@@ -99,6 +102,7 @@ def read_recipe(path: Path) -> Recipe:
         budget=None if content["budget"] is None else str(content["budget"]),
         seed=content["seed"],
         precision=training["precision"],
+        compiled=training["compiled"],
         accumulate=training["accumulate"],
     )
 
@@ -108,7 +112,7 @@ def read_recipe(path: Path) -> Recipe:
 
 def _fields(
     *,
-    format: int = 1,  # written by runs; the fields have been these since the first
+    format: int = 1,  # written by runs; a field that a later format added may be missing
     model: str | dict[str, Any] | None = None,
     data: str | dict[str, Any] | None = None,
     budget: str | float | None = None,
@@ -133,7 +137,10 @@ def _data_fields(
 
 
 def _training_fields(
-    *, precision: Precision | None = None, accumulate: Annotated[int, Ge(1)] | None = None
+    *,
+    precision: Precision | None = None,
+    compiled: bool | None = None,
+    accumulate: Annotated[int, Ge(1)] | None = None,
 ) -> None: ...
 
 

@@ -86,9 +86,11 @@ class Step:
     Attributes:
         size: number of examples in this step, also where no real data is drawn.
         clock: what training has spent so far.
-        generator: the only source of randomness; seeded from (seed, round, move, micro-step).
+        generator: seeded from (seed, round, move, micro-step), the same on every rank; costs take their
+            noise from `normal` and `uniform`, so that ranks share out what one process would draw.
         optimizers: read-only view; an unrolled game starts from the discriminator's own moments.
         batch: the real examples, or None for a move with `batch="none"`.
+        rank, ranks: which share of a batch this process has, and how many processes there are.
     """
 
     size: int
@@ -96,6 +98,8 @@ class Step:
     generator: torch.Generator
     optimizers: Mapping[str, Optimizer]
     batch: Batch | None = None
+    rank: int = 0
+    ranks: int = 1
 
     @property
     def x(self) -> Tensor:
@@ -115,11 +119,16 @@ class Step:
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal noise for every example, shape (size, *shape)."""
-        return torch.randn(self.size, *shape, generator=self.generator, device=self.generator.device)
+        return self._share(torch.randn, shape)
 
     def uniform(self, *shape: int) -> Tensor:
         """Noise uniform on [0, 1) for every example, shape (size, *shape)."""
-        return torch.rand(self.size, *shape, generator=self.generator, device=self.generator.device)
+        return self._share(torch.rand, shape)
+
+    def _share(self, draw: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
+        device = self.generator.device
+        whole = draw(self.size * self.ranks, *shape, generator=self.generator, device=device)
+        return whole[self.rank * self.size : (self.rank + 1) * self.size]
 
 
 @dataclass(frozen=True)
@@ -156,6 +165,9 @@ class Model(nn.Module, ABC):
         batch_size: examples per update.
         max_grad_norm: the gradient of each update is clipped to this norm; None for no clipping.
         bfloat16_safe: whether costs are safe under bfloat16 autocast.
+        batch_coupled: whether a cost looks at several examples at once in other ways than batch norm; such
+            a model refuses to be trained in parts of a batch, one after the other or on several ranks.
+        compiled: names of submodules that `torch.compile` was measured to make enough faster.
     """
 
     spec: Spec
@@ -163,6 +175,8 @@ class Model(nn.Module, ABC):
     batch_size: int
     max_grad_norm: float | None = None
     bfloat16_safe: bool = True
+    batch_coupled: bool = False
+    compiled: tuple[str, ...] = ()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Check the settings against the constructor's signature and keep them.

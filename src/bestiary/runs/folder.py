@@ -8,6 +8,7 @@ samples/            00512000.png: drawn while training, named by the examples dr
 scores.jsonl        one line per score
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,7 +32,8 @@ from bestiary.training.checkpoint import load_weights, newest
 from bestiary.training.files import told_in_one_line, write_json, write_text
 from bestiary.training.runtime import Runtime
 
-FORMAT = 1
+# 2 added training.compiled to config.yaml, and the manifest's own digest to checkpoints.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class RunConfig:
         data: {"name", "source", "options", "fingerprint", "spec"}.
         budget: as text.
         seed: of initial weights (where `create` was used), batch order and moves.
-        training: {"precision", "accumulate"}.
+        training: {"precision", "compiled", "accumulate"}.
     """
 
     model: dict[str, Any]
@@ -59,7 +61,7 @@ class RunConfig:
         """The configuration of a training that is about to start."""
         return cls(
             model={
-                "name": catalogue.name_of(model) or type(model).__qualname__,
+                "name": model_name(model),
                 "settings": plain(model.settings),
             },
             data={
@@ -71,7 +73,11 @@ class RunConfig:
             },
             budget=str(budget),
             seed=seed,
-            training={"precision": runtime.precision, "accumulate": accumulate},
+            training={
+                "precision": runtime.precision,
+                "compiled": runtime.compiled,
+                "accumulate": accumulate,
+            },
         )
 
     @property
@@ -89,12 +95,20 @@ class RunConfig:
         return None
 
 
+def model_name(model: Model) -> str:
+    """The catalogue's name for a model, or that of your own class."""
+    return catalogue.name_of(model) or type(model).__qualname__
+
+
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from _leaves(inner, f"{name}.{key}" if name else key)
     else:
         yield name, value
+
+
+_NO_STATE: dict[str, Any] = {"status": "running", "reason": "no state was written yet", "clock": {}}
 
 
 @dataclass(frozen=True)
@@ -121,9 +135,11 @@ class Run:
         """Status, reason, clock, versions and hardware, as last written."""
         try:
             state: dict[str, Any] = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
+            if not isinstance(state, dict):
+                raise ValueError("no mapping")
+            return {**_NO_STATE, **state}
         except (OSError, ValueError):
-            return {"status": "running", "reason": "no state was written yet", "clock": {}}
-        return state
+            return dict(_NO_STATE)
 
     @property
     def status(self) -> str:
@@ -145,7 +161,9 @@ class Run:
 
     def write_state(self, status: str, reason: str, **more: Any) -> None:
         """Replace state.json."""
-        write_json(self.folder / "state.json", {"format": FORMAT, "status": status, "reason": reason, **more})
+        config = digest((self.folder / "config.yaml").read_text(encoding="utf-8"))
+        content = {"format": FORMAT, "status": status, "reason": reason, "config_sha256": config, **more}
+        write_json(self.folder / "state.json", content)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -188,11 +206,13 @@ def read_config(folder: Path) -> RunConfig:
     """
     path = folder / "config.yaml"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        content.pop("format")
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        written = content.pop("format")
+        if written == 1:
+            content["training"]["compiled"] = False
         config = RunConfig(**content)
         _ = config.spec, config.model["name"], config.model["settings"]
-        return config
     except FileNotFoundError:
         raise RunError(
             f"{folder}: is no run folder (it has no config.yaml), wanted one that `bestiary train` made"
@@ -209,6 +229,19 @@ def read_config(folder: Path) -> RunConfig:
         raise RunError(
             f"{path}: damaged ({' '.join(str(error).split())}), the run cannot be opened"
         ) from error
+    if Run(folder).state.get("config_sha256", digest(text)) != digest(text):
+        raise RunError(
+            f"{path}: is not the file that the run was started with, going by state.json: put back the one"
+            " that was, or delete state.json if it is that which is damaged"
+        )
+    if written > FORMAT:
+        raise RunError(f"{path}: format {written} was written by a newer bestiary: update the package")
+    return config
+
+
+def digest(config: str) -> str:
+    """SHA-256 of a config file's text, which state.json holds too: the file never changes."""
+    return hashlib.sha256(config.encode()).hexdigest()
 
 
 def write_config(folder: Path, config: RunConfig) -> None:

@@ -7,14 +7,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from bestiary.config import plain, resolve
 from bestiary.data.splits import Data
 from bestiary.errors import OptionError, RunError
 from bestiary.metrics.results import Score
@@ -24,6 +25,7 @@ from bestiary.runs.folder import (
     RunConfig,
     check_same_data,
     locked,
+    model_name,
     next_folder,
     read_config,
     read_lines,
@@ -32,6 +34,7 @@ from bestiary.runs.folder import (
 from bestiary.runs.observers import Checkpoints, Log, Samples, Scores
 from bestiary.training.budget import Budget, parse_budget
 from bestiary.training.checkpoint import load_training, save_model
+from bestiary.training.compilation import Compile, choose_compilation
 from bestiary.training.files import told_in_one_line, write_text
 from bestiary.training.loop import Observer, Training
 from bestiary.training.runtime import Precision, Runtime, choose_runtime
@@ -49,6 +52,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     precision: Precision = "auto",
+    compile: Compile = "auto",
     accumulate: int = 1,
     observers: Sequence[Observer] = (),
     score: Callable[[Model], Mapping[str, Score]] | None = None,
@@ -70,6 +74,8 @@ def train(
         resume: go on with the run in `out`; start over where it has no checkpoint yet.
         device: "auto", "cpu", "cuda", "mps".
         precision: "auto" is bfloat16 where the hardware has it and the model allows it.
+        compile: "on" and "off" say whether `torch.compile` is used, for the parts of models that it was
+            measured to make faster; "auto" uses it where that pays within the budget.
         accumulate: compute each batch in so many parts, to save memory.
         observers: called between rounds with the `Training`: a progress bar, your own.
         score: called a few times over the budget; its scores go to scores.jsonl. For the package's own on
@@ -86,31 +92,39 @@ def train(
     if accumulate < 1:
         raise OptionError(f"accumulate: found {accumulate}, wanted a whole number ≥ 1")
     runtime = choose_runtime(model, device=device, precision=precision)
-    config = RunConfig.of(model, data, budget=amount, seed=seed, runtime=runtime, accumulate=accumulate)
-    folder = next_folder(config.model["name"]) if out is None else Path(out)
-    prepare(folder, resume)
-    with locked(folder):
-        started = _resumed(folder, config) if resume else False
+    with ExitStack() as held:
+
+        def begin() -> tuple[Path, RunConfig | None]:
+            folder = next_folder(model_name(model)) if out is None else Path(out)
+            prepare(folder, resume)
+            held.enter_context(locked(folder))
+            return folder, _started(folder, model) if resume else None
+
+        folder, started = runtime.ranks.first(begin)
         run = Run(folder)
-        if started and run.status in ("finished", "diverged"):
-            return run
+        if started is not None and compile == "auto":
+            compiled = started.training["compiled"]
+        else:
+            compiled = choose_compilation(model, data.train, amount, runtime, compile)
+        runtime = replace(runtime, compiled=compiled)
+        config = RunConfig.of(model, data, budget=amount, seed=seed, runtime=runtime, accumulate=accumulate)
+        if started is not None:
+            _check_unchanged(started, config, folder)
+            if runtime.ranks.first(lambda: run.status) in ("finished", "diverged"):
+                return run
         with told_in_one_line(str(folder)):
             if isinstance(model, ClosedForm):
-                if data.train.endless:
-                    name = config.model["name"]
-                    raise OptionError(
-                        f"data: {data.name} is made on demand, but {name} wants a fixed set: size=…"
-                    )
+                _check_solvable(data, config, runtime)
                 write_config(folder, config)
                 _solve(model, data, run, seed, runtime)
             else:
                 training = Training(
                     model, data.train, budget=amount, seed=seed, runtime=runtime, accumulate=accumulate
                 )
-                if not started:
+                if started is None and runtime.ranks.leads:
                     write_config(folder, config)
                 _train(training, run, observers, score, checkpoint_seconds)
-    return run
+        return runtime.ranks.first(lambda: run)  # the others wait until rank 0 has written its end
 
 
 def prepare(folder: Path, resume: bool) -> None:
@@ -129,20 +143,36 @@ def prepare(folder: Path, resume: bool) -> None:
         )
 
 
-def _resumed(folder: Path, config: RunConfig) -> bool:
-    """Whether the folder holds this very configuration, started."""
+def _started(folder: Path, model: Model) -> RunConfig | None:
+    """The configuration that the run in a folder was started with, or None where there is none yet."""
     if not (folder / "config.yaml").exists():
         if any(path.name not in _OWN_FILES for path in folder.iterdir()):
             raise RunError(f"out: {folder} is not empty and is no run folder: choose another --out")
-        return False
-    difference = read_config(folder).first_difference(config)
+        return None
+    stored = read_config(folder)
+    try:  # an option that is younger than the run had its default
+        settings = plain(resolve(type(model), stored.model["settings"], owner=stored.model["name"]))
+    except OptionError:  # another model's: the comparison will say so
+        return stored
+    return replace(stored, model={**stored.model, "settings": settings})
+
+
+def _check_unchanged(started: RunConfig, config: RunConfig, folder: Path) -> None:
+    difference = started.first_difference(config)
     if difference is not None:
         name, stored, asked = difference
         raise RunError(
             f"{name}: found {asked!r}, but the run in {folder} was started with {stored!r}:"
             " resume it unchanged, or start a new run in another --out"
         )
-    return True
+
+
+def _check_solvable(data: Data, config: RunConfig, runtime: Runtime) -> None:
+    name = config.model["name"]
+    if data.train.endless:
+        raise OptionError(f"data: {data.name} is made on demand, but {name} wants a fixed set: size=…")
+    if runtime.ranks.size > 1:
+        raise OptionError(f"ranks: found {runtime.ranks.size}, but {name} is solved by one process, wanted 1")
 
 
 def _solve(model: ClosedForm, data: Data, run: Run, seed: int, runtime: Runtime) -> None:
@@ -168,6 +198,10 @@ def _train(
 ) -> None:
     clock, model = training.clock, training.model
     load_training(training, run.folder / "checkpoints")
+    if not training.runtime.ranks.leads:
+        with _stop_on_signals() as asked_to_stop:
+            training.run(stop=asked_to_stop)
+        return
     for name in ("log.jsonl", "scores.jsonl"):
         _forget_after(run.folder / name, clock.examples)
 
@@ -215,6 +249,7 @@ def _facts(model: Model, clock: Clock, runtime: Runtime) -> dict[str, Any]:
             "device": str(runtime.device),
             "precision": runtime.precision,
             "threads": torch.get_num_threads(),
+            "ranks": runtime.ranks.size,
             "machine": f"{platform.system()} {platform.machine()}",
         },
     }  # fmt: skip

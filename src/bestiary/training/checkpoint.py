@@ -3,8 +3,8 @@
     checkpoints/00512000/   model.safetensors ema.safetensors training.safetensors state.json manifest.json
 
 The folder's name is the number of examples drawn. It is written aside, synced and renamed; the manifest
-holds the size and SHA-256 of every other file, so that a damaged checkpoint is found out and the one
-before it is used, with a warning. The last two are kept.
+holds the size and SHA-256 of every other file and a digest of itself, so that damage to any byte is found
+out and the checkpoint before is used, with a warning. The last two are kept.
 """
 
 import hashlib
@@ -27,7 +27,8 @@ from bestiary.models.base import Model
 from bestiary.training.files import write_json, written_aside
 from bestiary.training.loop import Training
 
-FORMAT = 1
+# Format 1 had no digest of the manifest itself.
+FORMAT = 2
 KEPT = 2
 _FILES = ("model.safetensors", "ema.safetensors", "training.safetensors", "state.json")
 
@@ -62,7 +63,7 @@ def save_model(model: Model, checkpoints: Path, clock: Mapping[str, Any]) -> Pat
 
 def load_training(training: Training, checkpoints: Path) -> bool:
     """Put a training where its newest sound checkpoint left it; False where there is none."""
-    found = newest(checkpoints)
+    found = training.runtime.ranks.first(lambda: newest(checkpoints))
     if found is None:
         return False
     folder, state = found
@@ -146,7 +147,8 @@ def _save(
             (aside / f"{name}.safetensors").write_bytes(save(plain))  # `save_file` hides a full disk
         write_json(aside / "state.json", {"format": FORMAT, "extra": extra, **state})
         manifest = {name: _fingerprint(aside / name) for name in _FILES}
-        write_json(aside / "manifest.json", {"format": FORMAT, "files": manifest})
+        content = {"format": FORMAT, "files": manifest}
+        write_json(aside / "manifest.json", {**content, "sha256": _digest(content)})
     for old in _folders(folder.parent)[:-KEPT]:
         shutil.rmtree(old)
     return folder
@@ -176,6 +178,10 @@ def _optimizer_state(training: Training) -> tuple[dict[str, Tensor], dict[str, A
     return tensors, numbers
 
 
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def _fingerprint(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
@@ -184,6 +190,9 @@ def _fingerprint(path: Path) -> dict[str, Any]:
 def _verified_state(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        digest = manifest.pop("sha256", None)
+        if digest != _digest(manifest) and (digest, manifest["format"]) != (None, 1):
+            raise DamagedCheckpointError(f"{folder / 'manifest.json'}: damaged (its digest is another)")
         if manifest["format"] > FORMAT:
             raise RunError(
                 f"{folder}: format {manifest['format']} was written by a newer bestiary, wanted {FORMAT}"

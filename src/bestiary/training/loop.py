@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -10,7 +11,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils.flop_counter import FlopCounterMode
 
 from bestiary.data.order import BatchOrder
 from bestiary.data.splits import Batch, Split
@@ -19,6 +19,7 @@ from bestiary.models.base import Clock, Model, Move, Player, Step
 from bestiary.randomness import derive_seed, forked_randomness
 from bestiary.training.budget import Budget
 from bestiary.training.ema import Averages
+from bestiary.training.flops import FlopCount
 from bestiary.training.runtime import Runtime
 
 # A cost this many times larger than anything of the first updates is no longer learning anything.
@@ -52,7 +53,8 @@ class Training:
         budget: when to stop.
         seed: of batch order and of everything random inside moves.
         runtime: device and precision.
-        accumulate: the number of parts that each update's batch is computed in, to save memory.
+        accumulate: the number of parts that each update's batch is computed in, to save memory; batch norm
+            then sees a part at a time.
 
     Attributes:
         clock: what has been spent.
@@ -62,10 +64,7 @@ class Training:
     def __init__(
         self, model: Model, source: Split, *, budget: Budget, seed: int, runtime: Runtime, accumulate: int = 1
     ) -> None:
-        if model.batch_size % accumulate:
-            raise OptionError(
-                f"accumulate: found {accumulate}, wanted a divisor of the batch size {model.batch_size}"
-            )
+        _check_parts(model, accumulate, runtime.ranks.size)
         self.model, self.source, self.budget, self.seed, self.runtime = model, source, budget, seed, runtime
         self.accumulate = accumulate
         self.clock = Clock(epoch_size=None if source.endless else len(source))
@@ -79,6 +78,7 @@ class Training:
             name: player.optimizer(list(player.parameters)) for name, player in self.players.items()
         }
         self._learning_rates = {n: [g["lr"] for g in o.param_groups] for n, o in self.optimizers.items()}
+        self._parameters = list(model.parameters())
         self._owned = {name: {id(p) for p in player.parameters} for name, player in self.players.items()}
         self.averages = Averages(model, self.players)
         self.clock.updates = dict.fromkeys(self.players, 0)
@@ -89,21 +89,24 @@ class Training:
         self._moving: str | None = None
         self._in_flight: list[tuple[str, Tensor]] = []
         self.largest_first_cost: dict[str, float] = {}
+        slow = [model.get_submodule(name) for name in model.compiled if runtime.compiled]
+        self._fast_forward = {module: torch.compile(module.forward) for module in slow}
 
     def run(self, observers: Sequence[Observer] = (), stop: Callable[[], str] = lambda: "") -> Outcome:
         """Train until the budget is spent, a cost diverges, or `stop()` gives a reason.
 
-        Observers are called between rounds; what they draw never touches the training's randomness.
+        Observers are called between rounds; what they draw never touches the training's randomness. All
+        ranks stop after the same round, whichever of them is asked to.
         """
         self._moving = None
         with forked_randomness(derive_seed(self.seed, 0)):
             try:
                 while self.clock.progress < 1:
-                    if reason := stop():
-                        return Outcome("stopped", reason)
+                    reason = stop()
+                    if self.runtime.ranks.largest(float(bool(reason))):
+                        return Outcome("stopped", reason or "another rank")
                     self.round()
-                    for observer in observers:
-                        observer(self)
+                    self._watch(observers)
                 self._look_at_costs()
             except DivergedError as diverged:
                 return Outcome("diverged", str(diverged))
@@ -123,7 +126,18 @@ class Training:
                     self._update(move, index, repetition)
         self.clock.rounds += 1
         self.clock.seconds += time.perf_counter() - start
+        self.clock.seconds = self.runtime.ranks.largest(self.clock.seconds)
         self.clock.progress = min(self.budget.spent(self.clock), 1.0)
+
+    def _watch(self, observers: Sequence[Observer]) -> None:
+        problem = ""
+        try:
+            for observer in observers:
+                observer(self)
+        except DivergedError as diverged:  # found out by the rank that saves: the others must know
+            problem = str(diverged)
+        if self.runtime.ranks.largest(float(bool(problem))):
+            raise DivergedError(problem or "found out by another rank")
 
     def _update(self, move: Move, index: int, repetition: int) -> None:
         player, optimizer = self._player(move.player), self.optimizers[move.player]
@@ -139,11 +153,14 @@ class Training:
             self.clock.examples += self.model.batch_size
         key = f"{index}:{move.player}"
         if key in self.flops_per_update:
-            self._gradients(move, index, repetition)
+            terms = self._gradients(move, index, repetition)
         else:
-            with FlopCounterMode(display=False) as counter:
-                self._gradients(move, index, repetition)
-            self.flops_per_update[key] = float(counter.get_total_flops())
+            with FlopCount() as count:
+                terms = self._gradients(move, index, repetition)
+            self.flops_per_update[key] = count.total * self.runtime.ranks.size
+        gradients = [p.grad for p in player.parameters if p.grad is not None]
+        self.runtime.ranks.average([*gradients, *terms.values()])
+        self._note(move.player, terms)
         if self.model.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(player.parameters, self.model.max_grad_norm)
         if self.runtime.device.type == "cpu" or len(self._in_flight) >= _COSTS_IN_FLIGHT:
@@ -156,31 +173,59 @@ class Training:
         self.clock.updates[move.player] += 1
         self.clock.flops += self.flops_per_update[key]
 
-    def _gradients(self, move: Move, index: int, repetition: int) -> None:
+    def _gradients(self, move: Move, index: int, repetition: int) -> dict[str, Tensor]:
+        """Fill the gradients of one update; the cost's terms, each a mean over the parts of the batch."""
+        ranks = self.runtime.ranks
+        means: dict[str, Tensor] = {}
         for part in range(self.accumulate):
             seed = derive_seed(self.seed, self.clock.rounds, index, repetition, part)
-            torch.manual_seed(seed)  # dropout; the block in `run` forks the global state
+            self.runtime.seed_dropout(seed)  # the block in `run` forks the global state
             step = Step(
-                size=self.model.batch_size // self.accumulate,
+                size=self.model.batch_size // self.accumulate // ranks.size,
                 clock=self.clock,
                 generator=self.runtime.generator(seed),
                 optimizers=MappingProxyType(self.optimizers),
                 batch=None if move.batch == "none" else self._part_of_batch(part),
+                rank=ranks.rank,
+                ranks=ranks.size,
             )
-            with self.runtime.autocast():
+            with self.runtime.autocast(), self._compiled(f"{index}:{move.player}"):
                 terms = move.cost(step)
             (terms["loss"] / self.accumulate).backward()
-            self._in_flight.append((move.player, terms["loss"].detach()))
             for name, value in terms.items():
-                total, count = self.terms.get(f"{move.player}/{name}", (0.0, 0))
-                self.terms[f"{move.player}/{name}"] = (value.detach() + total, count + 1)
+                mean = value.detach() / self.accumulate
+                means[name] = means[name] + mean if part else mean
+        return means
+
+    @contextmanager
+    def _compiled(self, key: str) -> Iterator[None]:
+        # for costs alone: samples and scores come in other shapes, each of which would be compiled anew
+        compiled = self._fast_forward if key in self.flops_per_update else {}
+        for module, forward in compiled.items():
+            module.forward = forward
+        try:
+            yield
+        finally:
+            for module in compiled:
+                del module.forward
+
+    def _note(self, player: str, terms: Mapping[str, Tensor]) -> None:
+        self._in_flight.append((player, terms["loss"]))
+        for name, value in terms.items():
+            total, count = self.terms.get(f"{player}/{name}", (0.0, 0))
+            self.terms[f"{player}/{name}"] = (value + total, count + 1)
 
     def _part_of_batch(self, part: int) -> Batch:
         if self._batch_in_hand is None:
             raise BestiaryError("Move.batch: found 'same' before any batch was drawn in this round")
         position, seed = self._batch_in_hand
         size = self.model.batch_size // self.accumulate
-        return self._draw(position + part * size, size, derive_seed(seed, part))
+        whole = self._draw(position + part * size, size, derive_seed(seed, part))
+        if self.runtime.ranks.size == 1:
+            return whole
+        # drawn whole on every rank, since what is random about an example is drawn with its batch
+        mine = self.runtime.ranks.share(size)
+        return Batch(whole.x[mine], None if whole.condition is None else whole.condition[mine])
 
     def _draw(self, position: int, size: int, seed: int) -> Batch:
         generator = torch.Generator().manual_seed(seed)
@@ -198,7 +243,7 @@ class Training:
 
     def _freeze_all_but(self, name: str) -> None:
         if self._moving != name:
-            for parameter in self.model.parameters():
+            for parameter in self._parameters:
                 parameter.requires_grad_(id(parameter) in self._owned[name])
             self._moving = name
 
@@ -242,3 +287,15 @@ class Training:
         for name, tensor in self.model.state_dict().items():
             if isinstance(tensor, Tensor) and tensor.is_floating_point() and not tensor.isfinite().all():
                 raise DivergedError(f"{name} is not finite any more in round {self.clock.rounds}")
+
+
+def _check_parts(model: Model, accumulate: int, ranks: int) -> None:
+    """Refuse to cut batches into parts that do not come out even, or that the costs cannot be cut into."""
+    parts = accumulate * ranks
+    name, found = ("accumulate", accumulate) if ranks == 1 else ("ranks × accumulate", parts)
+    if parts > 1 and model.batch_coupled:
+        raise OptionError(
+            f"{name}: found {found}, wanted 1: costs of this {type(model).__name__} look at a whole batch"
+        )
+    if model.batch_size % parts:
+        raise OptionError(f"{name}: found {found}, wanted a divisor of the batch size {model.batch_size}")

@@ -10,6 +10,7 @@ import typer
 from bestiary.catalogue import entry
 from bestiary.cli.options import (
     Budget,
+    Compiled,
     DataName,
     DataSettings,
     Device,
@@ -69,6 +70,7 @@ def train(
     ] = False,
     device: Device = "auto",
     precision: PrecisionName = None,
+    compiled: Compiled = None,
     accumulate: Annotated[
         int | None,
         typer.Option(
@@ -82,6 +84,9 @@ def train(
 
     Ctrl-C saves, and the command that goes on is printed. A training that diverged or was stopped ends
     with exit code 1, so that a script does not take it for a finished one.
+
+    `torchrun --nproc-per-node N --no-python bestiary train …` trains on N devices, each with its share of
+    every batch.
     """
     from bestiary.cli.recipe import Recipe
     from bestiary.config import parse_assignments
@@ -95,6 +100,7 @@ def train(
         budget=budget,
         seed=seed,
         precision=precision,
+        compiled=compiled,
         accumulate=accumulate,
     )
     recipe = _recipe(typed, config, out, resume)
@@ -111,11 +117,12 @@ def train(
     from bestiary.runs.training import prepare
 
     job = make_job(name, recipe, device=device)
-    folder = out or next_folder(name)
+    first = job.runtime.ranks.first
+    folder = first(lambda: out or next_folder(name))
     if dry_run:
         _print_plan(plan(job, folder), as_json)
         return
-    prepare(folder, resume)
+    first(lambda: prepare(folder, resume))
     for note in () if resume else job.notes:
         say(note)
     with Reporter() as reporter:
@@ -128,6 +135,7 @@ def train(
             resume=resume,
             device=device,
             precision=job.runtime.precision,
+            compile="on" if job.runtime.compiled else "off",
             accumulate=job.accumulate,
             observers=reporter.watch(name),
             score=score_while_training(job.data, scores) if scores else None,

@@ -55,6 +55,8 @@ class GatedPixelCNN(Autoregressive):
         >>> x = model.sample(16, generator=torch.Generator().manual_seed(0))
     """
 
+    compiled = ("network",)
+
     def __init__(
         self,
         spec: Spec,

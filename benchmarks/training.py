@@ -1,0 +1,289 @@
+"""How fast the training loop is: every model against the loop that everybody writes, and against pythae.
+
+    python benchmarks/training.py --out benchmarks/training.json
+
+Both sides train the same networks at the same batch size on the same images, alternating block by block
+in one process on all cores; a row's rates are medians over the blocks, its ratio the median of the
+blocks' ratios. The plain loop is float32, contiguous, `torch.optim.Adam` and a shuffling `DataLoader`,
+with one forward pass of the generator for both players, as in PyTorch's own DCGAN tutorial. Ours is what
+`bestiary train` runs, its log included. `pythae` is compared where it is installed (`pip install pythae`):
+its trainer and our loop train the same pythae model, a VAE of one hidden layer of 512 units.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from datetime import date
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch.optim import Adam
+from torch.utils.data import DataLoader, TensorDataset
+
+import bestiary
+from bestiary.catalogue import CATALOGUE
+from bestiary.models.adversarial.gan import GAN
+from bestiary.models.base import ClosedForm, Model, Move, Player
+from bestiary.models.latent.vae import VAE
+from bestiary.objectives.bounds import gaussian_kl
+from bestiary.runs.observers import Log
+from bestiary.training.budget import parse_budget
+from bestiary.training.flops import FlopCount
+from bestiary.training.loop import Training
+from bestiary.training.runtime import choose_runtime
+
+
+def seconds(call):
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def endless(loader):
+    while True:
+        yield from loader
+
+
+# --- the loop that everybody writes -----------------------------------------------------------------
+
+
+def plain_gan(model, batches):
+    generator, discriminator, game = model.generator, model.discriminator, model.game
+    by_generator, by_discriminator = (Adam(n.parameters(), lr=1e-3) for n in (generator, discriminator))
+    while True:
+        (x,) = next(batches)
+        by_discriminator.zero_grad()
+        fake = torch.sigmoid(generator(2 * torch.rand(len(x), model.latent_dim) - 1))
+        cost = game.discriminator_cost(real=discriminator(x), fake=discriminator(fake.detach()))
+        cost.backward()
+        by_discriminator.step()
+        by_generator.zero_grad()
+        game.generator_cost(fake=discriminator(fake)).backward()
+        by_generator.step()
+        yield
+
+
+def plain_vae(model, batches):
+    optimizer = Adam(model.parameters(), lr=1e-3)
+    while True:
+        (x,) = next(batches)
+        optimizer.zero_grad()
+        mu, log_sigma = model.encoder(x).chunk(2, dim=1)
+        z = mu + log_sigma.exp() * torch.randn_like(mu)
+        loss = gaussian_kl(mu, log_sigma) - model.observation.log_prob(model.decoder(z), x)
+        loss.mean().backward()
+        optimizer.step()
+        yield
+
+
+def plain_autoregressive(model, batches):
+    optimizer = Adam(model.parameters(), lr=1e-3)
+    while True:
+        (x,) = next(batches)
+        optimizer.zero_grad()
+        target = (x * (model.spec.levels - 1)).round().long()
+        F.cross_entropy(model.logits(x), target).backward()
+        optimizer.step()
+        yield
+
+
+def plain_loop(model, images):
+    loader = DataLoader(TensorDataset(images), batch_size=model.batch_size, shuffle=True, drop_last=True)
+    if isinstance(model, GAN):
+        loop = plain_gan
+    else:
+        loop = plain_vae if isinstance(model, VAE) else plain_autoregressive
+    model.train()
+    return partial(next, loop(model, endless(loader)))
+
+
+# --- ours -------------------------------------------------------------------------------------------
+
+
+def our_loop(model, data, precision, folder):
+    training = Training(
+        model,
+        data.train,
+        budget=parse_budget("1000000 rounds"),
+        seed=0,
+        runtime=choose_runtime(model, precision=precision),
+    )
+    log = Log(Path(folder) / f"{id(model)}.jsonl", training.clock)
+
+    def step():
+        training.round()
+        log(training)
+
+    return step, training
+
+
+def compare(ours, theirs, *, examples, updates, blocks):
+    """Medians of examples per second on both sides, and of their ratio, over alternating blocks."""
+
+    def block(step):
+        return examples * updates / seconds(lambda: [step() for _ in range(updates)])
+
+    for step in (ours, theirs):
+        for _ in range(3):  # memory is allocated, kernels are chosen, FLOPs are counted
+            step()
+    rates = [(block(ours), block(theirs)) for _ in range(blocks)]
+    ratios = sorted(a / b for a, b in rates)
+    return {
+        "ours": round(statistics.median(a for a, _ in rates), 1),
+        "theirs": round(statistics.median(b for _, b in rates), 1),
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_low": round(ratios[0], 3),
+        "ratio_high": round(ratios[-1], 3),
+    }
+
+
+def models_against_the_plain_loop(names, data, options, folder, peaks):
+    images = torch.cat([batch.x for batch in data.train.batches(5000)])
+    precisions = ["float32", "bfloat16"] if "bfloat16" in peaks else ["float32"]
+    for name in names:
+        create = partial(bestiary.create, name, spec=data.spec, preset="laptop")
+        if issubclass(CATALOGUE[name].load(), ClosedForm):
+            continue
+        for precision in precisions:
+            step, training = our_loop(create(), data, precision, folder)
+            plain = plain_loop(create(), images)
+            size = training.model.batch_size
+            row = compare(step, plain, examples=size, updates=options.updates, blocks=options.blocks)
+            flops = training.clock.flops / training.clock.examples * row["ours"]
+            share = round(flops / peaks[precision], 3)
+            yield {"model": name, "against": "plain loop", "precision": precision, "batch": size, **row,
+                   "share_of_peak": share}  # fmt: skip
+
+
+# --- pythae -----------------------------------------------------------------------------------------
+
+
+class PythaeVAE(Model):
+    """pythae's own VAE under our loop, so that nothing but the trainer differs."""
+
+    def __init__(self, spec, *, batch_size: int = 64):
+        super().__init__(spec, batch_size=batch_size)
+        from pythae import models
+
+        config = models.VAEConfig(input_dim=spec.shape, latent_dim=10, reconstruction_loss="bce")
+        self.theirs = models.VAE(config)
+
+    def players(self):
+        return {"model": Player(list(self.parameters()), partial(Adam, lr=1e-4, fused=True))}
+
+    def moves(self, clock):
+        return [Move("model", self.cost)]
+
+    def cost(self, step):
+        return {"loss": self.theirs({"data": step.x}).loss}
+
+
+def pythae_against_ours(data, options, folder):
+    """Whole epochs of pythae's trainer against as many of our updates."""
+    from pythae.data.datasets import DatasetOutput
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    class Images(torch.utils.data.Dataset):
+        """The dataset of pythae's examples."""
+
+        def __init__(self, x):
+            self.x = x
+
+        def __len__(self):
+            return len(self.x)
+
+        def __getitem__(self, index):
+            return DatasetOutput(data=self.x[index])
+
+    updates = 200
+    model = PythaeVAE(data.spec)
+    images = Images(data.train[: updates * model.batch_size].x)
+    config = BaseTrainerConfig(
+        output_dir=folder, num_epochs=1, per_device_train_batch_size=model.batch_size, no_cuda=True
+    )
+    trainer = BaseTrainer(model=PythaeVAE(data.spec).theirs, train_dataset=images, training_config=config)
+    trainer.prepare_training()
+    step, _ = our_loop(model, data, "float32", folder)
+    row = compare(
+        lambda: [step() for _ in range(updates)],
+        lambda: trainer.train_step(epoch=1),
+        examples=updates * model.batch_size,
+        updates=1,
+        blocks=options.blocks,
+    )
+    return {"model": "pythae's VAE (MLP)", "against": f"pythae {version('pythae')}", "precision": "float32",
+            "batch": model.batch_size, **row}  # fmt: skip
+
+
+# --- the machine ------------------------------------------------------------------------------------
+
+
+def convolution_peaks():
+    """The most floating-point operations a second that one large convolution reached, by number type."""
+    types = {"float32": torch.float32}
+    if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported():
+        types["bfloat16"] = torch.bfloat16
+    peaks = {}
+    for name, dtype in types.items():
+        x, w = torch.rand(64, 128, 28, 28, dtype=dtype), torch.rand(128, 128, 3, 3, dtype=dtype)
+        x, w = (t.to(memory_format=torch.channels_last) for t in (x, w))
+        with torch.no_grad(), FlopCount() as count:
+            F.conv2d(x, w, padding=1)
+            flops = count.total
+        with torch.no_grad():
+            peaks[name] = flops / min(seconds(lambda x=x, w=w: F.conv2d(x, w, padding=1)) for _ in range(20))
+    return peaks
+
+
+def processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="*", default=list(CATALOGUE))
+    parser.add_argument("--data", default="fashion-mnist")
+    parser.add_argument("--updates", type=int, default=20, help="rounds in a block")
+    parser.add_argument("--blocks", type=int, default=9)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    data = bestiary.load_data(options.data)
+    peaks = convolution_peaks()
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for row in models_against_the_plain_loop(options.models, data, options, folder, peaks):
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+        if find_spec("pythae"):
+            rows.append(pythae_against_ours(data, options, folder))
+            print(json.dumps(rows[-1]), flush=True)
+    try:
+        package = version("bestiary")
+    except PackageNotFoundError:
+        package = "source tree"
+    report = {
+        "command": f"python benchmarks/training.py --updates {options.updates} --blocks {options.blocks}",
+        "date": date.today().isoformat(),
+        "versions": {"bestiary": package, "torch": torch.__version__, "python": platform.python_version()},
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "peak_gflops": {name: round(peak / 1e9, 1) for name, peak in peaks.items()},
+        "rows": rows,
+    }
+    if options.out:
+        options.out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
