@@ -51,6 +51,7 @@ def save_training(training: Training, checkpoints: Path) -> Path:
         "optimizers": numbers,
         "flops_per_update": training.flops_per_update,
         "largest_first_cost": training.largest_first_cost,
+        "terms": {n: [float(total).hex(), count] for n, (total, count) in training.terms.items()},
     }
     folder = checkpoints / f"{training.clock.examples:08d}"
     return _save(folder, training.model, training.averages.state(), tensors, state)
@@ -76,6 +77,8 @@ def load_training(training: Training, checkpoints: Path) -> bool:
         setattr(training.clock, field, value)
     training.flops_per_update = state["flops_per_update"]
     training.largest_first_cost = state["largest_first_cost"]
+    terms = state.get("terms", {})  # not in format 1
+    training.terms = {name: (float.fromhex(t), count) for name, (t, count) in terms.items()}
     return True
 
 

@@ -83,7 +83,7 @@ class Training:
         self.averages = Averages(model, self.players)
         self.clock.updates = dict.fromkeys(self.players, 0)
         self.flops_per_update: dict[str, float] = {}
-        self.terms: dict[str, tuple[Tensor, int]] = {}
+        self.terms: dict[str, tuple[Tensor | float, int]] = {}
         self._taken: dict[str, float] = {}
         self._batch_in_hand: tuple[int, int] | None = None
         self._moving: str | None = None
