@@ -80,8 +80,15 @@ def train_and_score(options, data, precision, seed):
     training.model.load_state_dict(weights)
     scores = Evaluator(data, n=options.n, split="test").evaluate(training.model, ["frechet"]).scores
     (score,) = scores.values()
-    return {"precision": precision, "seed": seed, "status": outcome.status, "frechet": round(score.value, 2),
-            "error": round(score.error, 2), "seconds": round(training.clock.seconds), "protocol": score.protocol}  # fmt: skip
+    return {
+        "precision": precision,
+        "seed": seed,
+        "status": outcome.status,
+        "frechet": round(score.value, 2),
+        "error": round(score.error, 2),
+        "seconds": round(training.clock.seconds),
+        "protocol": score.protocol,
+    }
 
 
 def relative_errors(options, data):

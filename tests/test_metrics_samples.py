@@ -59,14 +59,33 @@ def test_kernel_distance_is_unbiased_symmetric_seeded_and_monotone():
     assert values == sorted(values)
 
 
-def test_the_kernel_distance_error_bar_covers_at_its_stated_rate():
+@pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.3, 1.1)])
+@pytest.mark.parametrize(("n_fake", "subsets", "subset_size"), [(150, 1, 1000), (80, 1, 1000), (150, 8, 40)])
+def test_the_kernel_distance_error_bar_covers_at_its_stated_rate(shift, scale, n_fake, subsets, subset_size):
     scores = [
-        kernel_distance(real=normal(200, 6, 2 * i), fake=normal(200, 6, 2 * i + 1, 1.1, 0.3), subsets=1)
+        kernel_distance(
+            real=normal(150, 6, 2 * i),
+            fake=normal(n_fake, 6, 2 * i + 1, scale, shift),
+            subsets=subsets,
+            subset_size=subset_size,
+            generator=torch.Generator().manual_seed(i),
+        )
         for i in range(200)
     ]
     values = torch.tensor([s.value for s in scores])
     errors = torch.tensor([s.error for s in scores])
-    assert 0.58 < ((values - values.mean()).abs() < errors).double().mean().item() < 0.82
+    assert errors.square().mean().sqrt().item() == pytest.approx(values.std().item(), rel=0.3)
+    assert 0.58 < ((values - values.mean()).abs() < errors).double().mean().item() < 0.85
+    assert (scores[0].n_real, scores[0].n_fake) == (150, n_fake)
+
+
+def test_the_inception_score_error_bar_covers_at_its_stated_rate():
+    logits = [2 * normal(400, 10, seed) for seed in range(200)]
+    scores = [inception_score(probabilities=x.softmax(dim=1)) for x in logits]
+    values = torch.tensor([s.value for s in scores])
+    errors = torch.tensor([s.error for s in scores])
+    # ten parts: Student's t of nine degrees is within one standard error in 65.7 %
+    assert 0.56 < ((values - values.mean()).abs() < errors).double().mean().item() < 0.76
 
 
 def test_kernel_distance_mistakes():

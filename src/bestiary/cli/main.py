@@ -6,8 +6,9 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,10 +19,11 @@ from bestiary.cli.commands.data import data
 from bestiary.cli.commands.evaluate import evaluate
 from bestiary.cli.commands.models import models
 from bestiary.cli.commands.sample import sample
+from bestiary.cli.commands.score import score
 from bestiary.cli.commands.train import train
 from bestiary.cli.mistakes import line_of
-from bestiary.cli.output import say
-from bestiary.errors import StoppedError
+from bestiary.cli.output import leads, say
+from bestiary.errors import OptionError, StoppedError
 
 INTERRUPTED = 130
 
@@ -31,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (models, data, train, sample, evaluate, compare):
+for command in (models, data, train, sample, evaluate, score, compare):
     app.command()(command)
 
 
@@ -62,6 +64,12 @@ def _bestiary(
     line says which), 1 anything else, a training that diverged or was stopped too.
     """
     context.obj.on = debug
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    if ranks > 1 and context.invoked_subcommand not in (None, "train"):
+        raise OptionError(
+            f"torchrun: found {ranks} processes, but `bestiary {context.invoked_subcommand}` is one:"
+            " start it without torchrun"
+        )
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -73,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows `bestiary`; by default what this process was started with.
     """
     debug = _Debug(on=False)
-    with _messages_on_stderr():
+    with _messages_on_stderr(), _results_of_one_rank():
         try:
             code = app(args=arguments, prog_name="bestiary", standalone_mode=False, obj=debug)
             _flush()
@@ -84,6 +92,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == INTERRUPTED:
         say("bestiary: interrupted")
     return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def _results_of_one_rank() -> Iterator[None]:
+    """Of the processes that torchrun starts, the first alone prints its result."""
+    if leads():
+        yield
+    else:
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
+            yield
 
 
 def _flush() -> None:

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bestiary.data.load import load_data
     from bestiary.data.order import BatchOrder
-    from bestiary.data.points import grid_centres, ring_centres
+    from bestiary.data.points import grid_centres, mixture_1200d_centres, ring_centres
     from bestiary.data.specs import Classes, ImageSpec, PairSpec, PointSpec, SequenceSpec, Spec, Vector
     from bestiary.data.splits import ArraySplit, Batch, Data, EndlessSplit, Split
+    from bestiary.data.stacked import StackedSplit, singles_of
 
 _HOMES = {
     "load": ("load_data",),
     "order": ("BatchOrder",),
-    "points": ("grid_centres", "ring_centres"),
+    "points": ("grid_centres", "mixture_1200d_centres", "ring_centres"),
     "specs": ("Classes", "ImageSpec", "PairSpec", "PointSpec", "SequenceSpec", "Spec", "Vector"),
     "splits": ("ArraySplit", "Batch", "Data", "EndlessSplit", "Split"),
+    "stacked": ("StackedSplit", "singles_of"),
 }
 
 __all__ = [
@@ -34,10 +36,13 @@ __all__ = [
     "SequenceSpec",
     "Spec",
     "Split",
+    "StackedSplit",
     "Vector",
     "grid_centres",
     "load_data",
+    "mixture_1200d_centres",
     "ring_centres",
+    "singles_of",
 ]
 
 

@@ -50,14 +50,14 @@ def look(path: Path) -> bool:
         return image.mode in _GREY_MODES
 
 
-def decode(path: Path, *, channels: Literal[1, 3], size: int | None, fit: Fit) -> NDArray[np.uint8]:
+def decode(path: Path, *, channels: Literal["auto", 1, 3], size: int | None, fit: Fit) -> NDArray[np.uint8]:
     """The levels of an image, shape (channels, H, W).
 
     The orientation that a camera noted is applied, transparency is put on white, of an animation the
     first frame is taken, and 16-bit grey is brought to 8.
 
     Arguments:
-        channels: 1 for grey (ITU-R 601 luma of a coloured image), 3 for RGB.
+        channels: 1 for grey (ITU-R 601 luma of a coloured image), 3 for RGB, "auto" for what the file has.
         size: height and width; None keeps the image's own.
         fit: "resize" stretches to the square, "crop" cuts the largest square from the middle.
 
@@ -65,16 +65,17 @@ def decode(path: Path, *, channels: Literal[1, 3], size: int | None, fit: Fit) -
         UnreadableError: it is no image, damaged, truncated, too large, or has pixels of unknown range.
     """
     with _reasons(), _opened(path) as image:
+        grey = channels == 1 or (channels == "auto" and image.mode in _GREY_MODES)
         if size is not None:
             image.draft(None, (3 * size, 3 * size))  # JPEG: decode at 1/2, 1/4 or 1/8, far above the target
         upright = ImageOps.exif_transpose(image)
-        plain = _plain(upright, image.format or "", "L" if channels == 1 else "RGB")
+        plain = _plain(upright, image.format or "", "L" if grey else "RGB")
         if size is not None and fit == "crop":
             plain = ImageOps.fit(plain, (size, size), method=Image.Resampling.LANCZOS)
         elif size is not None:
             plain = plain.resize((size, size), Image.Resampling.LANCZOS)
         levels = np.asarray(plain)
-    return levels[None] if channels == 1 else np.ascontiguousarray(levels.transpose(2, 0, 1))
+    return levels[None] if grey else np.ascontiguousarray(levels.transpose(2, 0, 1))
 
 
 def _opened(path: Path) -> Image.Image:

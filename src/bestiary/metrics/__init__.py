@@ -5,6 +5,15 @@ computes in float64, draws from the generator it is given, and returns a small f
 how sure it is and how it was measured. `embedding(name)` gives the network that turns images into features.
 """
 
+from bestiary.metrics.active_units import ActiveUnits, active_units
+from bestiary.metrics.annealed import (
+    AnnealedLikelihood,
+    BidirectionalBound,
+    LatentPrior,
+    annealed_log_likelihood,
+    bidirectional_bound,
+    standard_normal,
+)
 from bestiary.metrics.classes import ClassCoverage, class_coverage, inception_score
 from bestiary.metrics.embeddings import ClassifierEmbedding, Embedding, embedding
 from bestiary.metrics.frechet import frechet_distance
@@ -14,31 +23,67 @@ from bestiary.metrics.manifold import (
     PrecisionRecall,
     density_coverage,
     manifold_precision_recall,
+    precision_recall_density_coverage,
 )
 from bestiary.metrics.memorisation import Memorisation, memorisation
+from bestiary.metrics.modes import (
+    ModeCoverage,
+    channel_probabilities,
+    mode_coverage,
+    stacked_mode_coverage,
+)
 from bestiary.metrics.neighbours import nearest_neighbours
+from bestiary.metrics.paired import PairedScore, lpips, psnr, ssim
+from bestiary.metrics.parzen import ParzenWindow, parzen_window
+from bestiary.metrics.polygons import PrecisionRecallF1, polygon_distance, precision_recall_f1
 from bestiary.metrics.prd import PrecisionRecallCurve, precision_recall_curve
 from bestiary.metrics.results import Score
 from bestiary.metrics.statistics import FeatureStatistics
+from bestiary.metrics.table import Table, score_features, score_files
 
 __all__ = [
+    "ActiveUnits",
+    "AnnealedLikelihood",
+    "BidirectionalBound",
     "ClassCoverage",
     "ClassifierEmbedding",
     "DensityCoverage",
     "Embedding",
     "FeatureStatistics",
+    "LatentPrior",
     "Memorisation",
+    "ModeCoverage",
+    "PairedScore",
+    "ParzenWindow",
     "PrecisionRecall",
     "PrecisionRecallCurve",
+    "PrecisionRecallF1",
     "Score",
+    "Table",
+    "active_units",
+    "annealed_log_likelihood",
+    "bidirectional_bound",
+    "channel_probabilities",
     "class_coverage",
     "density_coverage",
     "embedding",
     "frechet_distance",
     "inception_score",
     "kernel_distance",
+    "lpips",
     "manifold_precision_recall",
     "memorisation",
+    "mode_coverage",
     "nearest_neighbours",
+    "parzen_window",
+    "polygon_distance",
     "precision_recall_curve",
+    "precision_recall_density_coverage",
+    "precision_recall_f1",
+    "psnr",
+    "score_features",
+    "score_files",
+    "ssim",
+    "stacked_mode_coverage",
+    "standard_normal",
 ]

@@ -25,7 +25,7 @@ def check_features(name: str, features: Array, *, minimum: int = 2) -> Tensor:
         raise DataError(f"{name}: found {len(x)} examples, wanted at least {minimum}")
     if x.is_complex():
         raise DataError(f"{name}: found {x.dtype}, wanted real numbers")
-    if not all(chunk.isfinite().all() for chunk in torch.split(x, 4096)):
+    if not all(end.isfinite() for chunk in torch.split(x, 4096) for end in chunk.aminmax()):
         raise DataError(f"{name}: found NaN or infinite features, wanted finite numbers")
     return x
 
@@ -40,9 +40,19 @@ def check_pair(
     """
     x = check_features("real", real, minimum=minimum)
     y = check_features("fake", fake, minimum=minimum_fake or minimum)
-    if x.shape[1] != y.shape[1]:
-        raise DataError(f"fake: found {y.shape[1]} features an example, wanted {x.shape[1]} as in real")
+    check_same_width(x, y)
     return x, y
+
+
+def check_same_width(real: Tensor, fake: Tensor) -> None:
+    """Refuse features, or their means, of different d.
+
+    Raises:
+        DataError: different sizes of the last dimension.
+    """
+    if real.shape[-1] != fake.shape[-1]:
+        found, wanted = fake.shape[-1], real.shape[-1]
+        raise DataError(f"fake: found {found} features an example, wanted {wanted} as in real")
 
 
 def check_probabilities(probabilities: Array, *, minimum: int = 1) -> Tensor:

@@ -24,11 +24,16 @@ def kernel_distance(
     averaged over random subsets of m examples of each set. Its expectation does not depend on the sample
     sizes and is 0 for equal laws, so it can be slightly negative.
 
-    The error joins the sample's part, 4 Var h(x)/n_real + 4 Var h(y)/n_fake with h(x) the mean of k(x, x′) −
-    k(x, y) over the others in a subset, and the subsets' part, their variance over their number. (The
-    plain deviation over subsets, which is usually printed, says nothing of either.)
+    The error bar joins two parts. With the kernel's first-order term h(x) = E k(x, x′) − E k(x, y) and its
+    doubly centred rest k̃, both estimated within the subsets, the whole sets' part is
 
-    References: *Demystifying MMD GANs* (Bińkowski et al., 2018), arXiv 1801.01401.
+        4 Var h(x)/n + 4 Var h(y)/m + 2 E k̃(x, x′)²/n² + 2 E k̃(y, y′)²/m² + 4 E k̃(x, y)²/(nm),
+
+    right for equal laws too, where only the rest remains; the draw's part is the variance of the subsets'
+    values over their number. (Their plain deviation, which is usually printed, says nothing of either.)
+
+    References: *Demystifying MMD GANs* (Bińkowski et al., 2018), arXiv 1801.01401; the variance is that of
+    a U-statistic (*A Class of Statistics with Asymptotically Normal Distribution*, Hoeffding, 1948).
 
     Arguments:
         real, fake: features (n, d).
@@ -45,48 +50,50 @@ def kernel_distance(
     if subsets < 1 or subset_size < 2:
         raise OptionError(f"subsets: found {subsets} of {subset_size}, wanted at least 1 of 2 or more")
     generator = generator or torch.Generator().manual_seed(0)
-    m = min(subset_size, len(x), len(y))
-    values = torch.zeros(subsets, dtype=torch.float64)
-    of_real, of_fake = _Witness(len(x)), _Witness(len(y))
-    for s in range(subsets):
-        i = torch.randperm(len(x), generator=generator)[:m]
-        j = torch.randperm(len(y), generator=generator)[:m]
-        a, b = x[i].double(), y[j].double()
-        cross = _kernel(a, b)
-        h_real = _others(a) - cross.mean(dim=1)
-        h_fake = _others(b) - cross.mean(dim=0)
-        values[s] = h_real.mean() + h_fake.mean()
-        of_real.add(i, h_real)
-        of_fake.add(j, h_fake)
-    variance = 4 * (of_real.variance / len(x) + of_fake.variance / len(y))
-    if m < max(len(x), len(y)):
-        variance += values.var(correction=min(1, subsets - 1)) / subsets
-    name = protocol("kernel", embedding, len(x), len(y), f"subsets={subsets}x{m}")
-    return Score(values.mean().item(), variance.sqrt().item(), len(x), len(y), name)
+    m, n_real, n_fake = min(subset_size, len(x), len(y)), len(x), len(y)
+    values, variances = [], []
+    for _ in range(subsets):
+        a = x[torch.randperm(n_real, generator=generator)[:m]].double()
+        b = y[torch.randperm(n_fake, generator=generator)[:m]].double()
+        value, variance = _of_subset(a, b, n_real, n_fake)
+        values.append(value)
+        variances.append(variance)
+    value, of_sets = torch.stack(values).mean(), torch.stack(variances).mean(dim=0)
+    variance = of_sets[:2].clamp_min(0).sum() + of_sets[2]
+    if m < max(n_real, n_fake):
+        variance += torch.stack(values).var(correction=min(1, subsets - 1)) / subsets
+    name = protocol("kernel", embedding, n_real, n_fake, f"subsets={subsets}x{m}")
+    return Score(value.item(), variance.sqrt().item(), n_real, n_fake, name)
+
+
+def _of_subset(a: Tensor, b: Tensor, n_real: int, n_fake: int) -> tuple[Tensor, Tensor]:
+    """Value of one subset (m, d) of each set; three parts of the variance of the whole sets' value, (3,).
+
+    They are the first-order parts of real and fake, and the rest.
+    """
+    m = len(a)
+    of_real, of_fake, cross = _kernel(a, a), _kernel(b, b), _kernel(a, b)
+    real_mean, fake_mean = _mean_of_others(of_real), _mean_of_others(of_fake)
+    h_real, h_fake = real_mean - cross.mean(dim=1), fake_mean - cross.mean(dim=0)
+    real_rest = _rest(of_real, real_mean, real_mean).fill_diagonal_(0).square_().sum() / (m * (m - 1))
+    fake_rest = _rest(of_fake, fake_mean, fake_mean).fill_diagonal_(0).square_().sum() / (m * (m - 1))
+    cross_rest = _rest(cross, cross.mean(dim=1), cross.mean(dim=0)).square_().mean()
+    # What the mean over the others of a subset adds to the deviation of h is taken away again.
+    real_part = 4 / n_real * (h_real.var() - (real_rest + cross_rest) / m)
+    fake_part = 4 / n_fake * (h_fake.var() - (fake_rest + cross_rest) / m)
+    rest = 2 * real_rest / n_real**2 + 2 * fake_rest / n_fake**2 + 4 * cross_rest / (n_real * n_fake)
+    return h_real.mean() + h_fake.mean(), torch.stack([real_part, fake_part, rest])
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
-    return (a @ b.T / a.shape[1]).add_(1).pow_(3)
+    return (a @ b.T).div_(a.shape[1]).add_(1).pow_(3)
 
 
-def _others(a: Tensor) -> Tensor:
+def _mean_of_others(kernel: Tensor) -> Tensor:
     """Mean of k(x, x′) over the others x′ of the same subset, for each x."""
-    kernel = _kernel(a, a)
-    return (kernel.sum(dim=1) - kernel.diagonal()) / (len(a) - 1)
+    return (kernel.sum(dim=1) - kernel.diagonal()) / (len(kernel) - 1)
 
 
-class _Witness:
-    """Mean of h over the subsets that each example was in."""
-
-    def __init__(self, n: int) -> None:
-        self._sum = torch.zeros(n, dtype=torch.float64)
-        self._count = torch.zeros(n, dtype=torch.float64)
-
-    def add(self, indices: Tensor, values: Tensor) -> None:
-        self._sum.index_add_(0, indices, values)
-        self._count[indices] += 1
-
-    @property
-    def variance(self) -> Tensor:
-        seen = self._count > 0
-        return (self._sum[seen] / self._count[seen]).var()
+def _rest(kernel: Tensor, of_rows: Tensor, of_columns: Tensor) -> Tensor:
+    """The kernel less its means over rows and over columns."""
+    return (kernel - of_rows[:, None]).sub_(of_columns).add_(of_rows.mean())

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from bestiary.metrics.distances import MEMORY
 from bestiary.metrics.features import Array, protocol
 from bestiary.metrics.neighbours import nearest_neighbours
 from bestiary.metrics.results import Score
@@ -22,7 +23,7 @@ class Memorisation(Score):
 
 
 def memorisation(
-    *, train: Array, held_out: Array, fake: Array, embedding: str = "features", chunk: int = 1024
+    *, train: Array, held_out: Array, fake: Array, embedding: str = "features", memory: int = MEMORY
 ) -> Memorisation:
     """Are samples nearer to the training data than to data of the same law that the model never saw?
 
@@ -41,13 +42,13 @@ def memorisation(
         train, held_out: features (n, d) of the same law: the split the model was trained on, and another.
         fake: features (m, d) of samples.
         embedding: what the features are, for the protocol's name.
-        chunk: rows at a time, as in `nearest_neighbours`.
+        memory: bytes to keep to, as in `nearest_neighbours`.
 
     Raises:
         DataError: wrong shapes, different d, values that are not finite, or empty sets.
     """
-    to_train, in_train = nearest_neighbours(queries=fake, references=train, chunk=chunk)
-    to_held_out, in_held_out = nearest_neighbours(queries=fake, references=held_out, chunk=chunk)
+    to_train, in_train = nearest_neighbours(queries=fake, references=train, memory=memory)
+    to_held_out, in_held_out = nearest_neighbours(queries=fake, references=held_out, memory=memory)
     m, n_train, n_held_out = len(to_train), len(train), len(held_out)
     n = n_train + n_held_out
     nearer = ((to_held_out - to_train).sign().squeeze(1) + 1) / 2  # 1 train, 0 held out, ½ a tie

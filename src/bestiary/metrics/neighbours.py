@@ -4,18 +4,23 @@ import torch
 from torch import Tensor
 
 from bestiary.errors import DataError
-from bestiary.metrics.features import Array, check_features, chunks
+from bestiary.metrics.distances import (
+    MEMORY,
+    Block,
+    Points,
+    comparable,
+    exact_squares,
+    rows_at_a_time,
+    slices,
+)
+from bestiary.metrics.features import Array, check_features
 
-
-def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """‖a − b‖² of rows, (n, d) and (m, d) to (n, m), by ‖a‖² − 2 aᵀb + ‖b‖²."""
-    squares = b.square().sum(dim=1)
-    product = torch.addmm(squares, a, b.T, alpha=-2.0)
-    return product.add_(a.square().sum(dim=1, keepdim=True)).clamp_(min=0)
+# So many candidates more than asked for are compared in float64.
+_SPARE = 2
 
 
 def nearest_neighbours(
-    *, queries: Array, references: Array, k: int = 1, chunk: int = 1024
+    *, queries: Array, references: Array, k: int = 1, memory: int = MEMORY
 ) -> tuple[Tensor, Tensor]:
     """The k references nearest to each query, by Euclidean distance.
 
@@ -23,64 +28,92 @@ def nearest_neighbours(
         queries: (n, d).
         references: (m, d) with m ≥ k.
         k: neighbours per query.
-        chunk: rows at a time; beside the features this takes about 8·chunk·(chunk + (k + 2) d) bytes.
+        memory: bytes to keep to, beside the features, a float32 copy of them and the result.
 
     Returns:
         Distances (n, k), float64, ascending, and indices into references (n, k), int64.
 
     Raises:
         DataError: wrong shapes, different d, values that are not finite, or fewer than k references.
+        OptionError: too little memory for a single pair.
     """
     x = check_features("queries", queries, minimum=1)
     y = check_features("references", references, minimum=k)
     if x.shape[1] != y.shape[1]:
         found, wanted = x.shape[1], y.shape[1]
         raise DataError(f"queries: found {found} features an example, wanted {wanted} as in references")
-    centre = y.double().mean(dim=0)  # keeps the cancellation in ‖a‖² − 2aᵀb + ‖b‖² small
-    distances, indices = [], []
-    for _, a in chunks(x, chunk):
-        best = _Nearest(len(a), k)
-        for rows, b in chunks(y, chunk):
-            best.offer(slice(None), squared_distances(a - centre, b - centre), rows.start)
-        # Once more from the differences, so that a copy is at distance 0 and not at 1e-8.
-        exact = (a[:, None] - y[best.indices].double()).norm(dim=2)
-        order = exact.argsort(dim=1, stable=True)
-        distances.append(exact.gather(1, order))
-        indices.append(best.indices.gather(1, order))
-    return torch.cat(distances), torch.cat(indices)
+    size = rows_at_a_time(memory, x.shape[1])
+    of_references, of_queries = comparable(y, x)
+    best = _Nearest(len(x), min(k + _SPARE, len(y)))
+    for rows in slices(len(x), size):
+        for columns in slices(len(y), size):
+            best.offer(rows, Block(of_queries, of_references, rows, columns).lower, columns.start)
+    squares, indices = _settled(best, of_queries, of_references, k, size, others=False)
+    return squares.sqrt_(), indices
 
 
-def neighbours_within(features: Tensor, k: int, *, chunk: int) -> tuple[Tensor, Tensor]:
+def neighbours_within(points: Points, k: int, *, memory: int = MEMORY) -> tuple[Tensor, Tensor]:
     """Each example's k nearest others in the same set: squared distances (n, k), ascending, and indices.
 
     Each pair of chunks is computed only once.
     """
-    best = _Nearest(len(features), k)
-    for rows, a in chunks(features, chunk):
-        for columns, b in chunks(features[rows.start :], chunk):
-            shifted = slice(rows.start + columns.start, rows.start + columns.stop)
-            block = squared_distances(a, b)
-            if columns.start == 0:
-                block.fill_diagonal_(torch.inf)
+    n = len(points)
+    size = rows_at_a_time(memory, points.d)
+    best = _Nearest(n, min(k + _SPARE, n - 1))
+    for rows in slices(n, size):
+        for columns in slices(n, size, rows.start):
+            lower = Block(points, points, rows, columns).lower
+            if rows == columns:
+                lower.fill_diagonal_(torch.inf)
             else:
-                best.offer(shifted, block.T, rows.start)
-            best.offer(rows, block, shifted.start)
-    return best.squares, best.indices
+                best.offer(columns, lower.T.contiguous(), rows.start)
+            best.offer(rows, lower, columns.start)
+    return _settled(best, points, points, k, size, others=True)
 
 
 class _Nearest:
-    """The k smallest squared distances seen so far of each of n queries, ascending, and whose they are."""
+    """The candidates of the smallest lower bounds seen so far, of each of n queries; ascending."""
 
-    def __init__(self, n: int, k: int) -> None:
-        self.squares = torch.full((n, k), torch.inf, dtype=torch.float64)
-        self.indices = torch.zeros(n, k, dtype=torch.int64)
+    def __init__(self, n: int, width: int) -> None:
+        self.lower = torch.full((n, width), torch.inf, dtype=torch.float64)
+        self.indices = torch.zeros(n, width, dtype=torch.int64)
 
-    def offer(self, rows: slice, block: Tensor, start: int) -> None:
-        """Take distances (rows, m) to the candidates start … start + m − 1 into account."""
-        k = self.squares.shape[1]
-        near = block.topk(min(k, block.shape[1]), dim=1, largest=False)
-        squares = torch.cat([self.squares[rows], near.values], dim=1)
+    def offer(self, rows: slice, lower: Tensor, start: int) -> None:
+        """Take bounds (rows, m) of the distances to the candidates start … start + m − 1 into account."""
+        width = self.indices.shape[1]
+        near = lower.topk(min(width, lower.shape[1]), dim=1, largest=False)
+        bounds = torch.cat([self.lower[rows], near.values], dim=1)
         indices = torch.cat([self.indices[rows], near.indices + start], dim=1)
-        best = squares.topk(k, dim=1, largest=False, sorted=True)
-        self.squares[rows] = best.values
+        best = bounds.topk(width, dim=1, largest=False, sorted=True)
+        self.lower[rows] = best.values
         self.indices[rows] = indices.gather(1, best.indices)
+
+
+def _settled(
+    best: _Nearest, x: Points, y: Points, k: int, size: int, *, others: bool
+) -> tuple[Tensor, Tensor]:
+    """Exact squared distances (n, k) and indices of the nearest, of candidates known by lower bounds.
+
+    Where a candidate that was dropped could be among the k nearest, all distances are computed in float64.
+    """
+    squares, indices = _in_order(best, x, y, torch.arange(len(x)))
+    if best.indices.shape[1] < len(y) - others:
+        open_rows = (squares[:, k - 1] > best.lower[:, -1] * x.scale**2).nonzero().squeeze(1)
+        for rows in open_rows.split(size):
+            again = _Nearest(len(rows), best.indices.shape[1])
+            for columns in slices(len(y), size):
+                lower = Block(x, y, rows, columns, torch.float64).lower
+                if others:
+                    lower[rows[:, None] == torch.arange(columns.start, columns.stop)] = torch.inf
+                again.offer(slice(None), lower, columns.start)
+            squares[rows], indices[rows] = _in_order(again, x, y, rows)
+    return squares[:, :k], indices[:, :k]
+
+
+def _in_order(best: _Nearest, x: Points, y: Points, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The candidates of these rows of x by their exact squared distances."""
+    width = best.indices.shape[1]
+    queries = rows.repeat_interleave(width)
+    squares = exact_squares(x.features, queries, y.features, best.indices.flatten()).view(-1, width)
+    order = squares.argsort(dim=1, stable=True)
+    return squares.gather(1, order), best.indices.gather(1, order)

@@ -8,19 +8,14 @@ from torch import Tensor
 from bestiary.errors import DataError
 from bestiary.metrics.features import Array, check_features, chunks
 
-_CHUNK = 4096
+# Rows at a time fill 16 MB: large enough for the products, and small enough that memory is used again and
+# not asked for anew, which costs more than the subtraction that it is for.
+_CHUNK_NUMBERS = 2**21
 
 
 def gram(x: Tensor) -> Tensor:
     """xᵀx for x of shape (n, d), computing each pair of column blocks once only."""
-    n_columns = x.shape[1]
-    block = max(256, -(-n_columns // 8))
-    product = x.new_empty(n_columns, n_columns)
-    for start in range(0, n_columns, block):
-        stop = min(start + block, n_columns)
-        product[start:stop, start:] = x[:, start:stop].T @ x[:, start:]
-        product[stop:, start:stop] = product[start:stop, stop:].T
-    return product
+    return _mirrored(_add_gram(x.new_zeros(x.shape[1], x.shape[1]), x))
 
 
 class FeatureStatistics:
@@ -33,7 +28,7 @@ class FeatureStatistics:
     def __init__(self) -> None:
         self.n = 0
         self.mean = torch.zeros(0, dtype=torch.float64)
-        self.scatter = torch.zeros(0, 0, dtype=torch.float64)
+        self._upper = torch.zeros(0, 0, dtype=torch.float64)  # the scatter; below the diagonal unspecified
 
     def update(self, features: Array) -> Self:
         """Add a batch of features, shape (n, d).
@@ -41,9 +36,11 @@ class FeatureStatistics:
         Raises:
             DataError: another shape or d, or values that are not finite.
         """
-        for _, chunk in chunks(check_features("features", features, minimum=1), _CHUNK):
+        x = check_features("features", features, minimum=1)
+        for _, chunk in chunks(x, max(256, _CHUNK_NUMBERS // x.shape[1])):
             mean = chunk.mean(dim=0)
-            self._join(len(chunk), mean, gram(chunk - mean))
+            self._shift(len(chunk), mean)
+            _add_gram(self._upper, chunk - mean)
         return self
 
     def merge(self, other: "FeatureStatistics") -> Self:
@@ -53,8 +50,14 @@ class FeatureStatistics:
             DataError: another d.
         """
         if other.n:
-            self._join(other.n, other.mean, other.scatter)
+            self._shift(other.n, other.mean)
+            self._upper += other._upper
         return self
+
+    @property
+    def scatter(self) -> Tensor:
+        """Σ(x − mean)(x − mean)ᵀ (d, d)."""
+        return _mirrored(self._upper.clone())
 
     @property
     def covariance(self) -> Tensor:
@@ -65,17 +68,37 @@ class FeatureStatistics:
         """
         if self.n < 2:
             raise DataError(f"features: found {self.n} examples, wanted at least 2")
-        return self.scatter / (self.n - 1)
+        return self.scatter.div_(self.n - 1)
 
-    def _join(self, n: int, mean: Tensor, scatter: Tensor) -> None:
+    def _shift(self, n: int, mean: Tensor) -> None:
+        """Join n examples of that mean, as if all of them were equal to it."""
         if not self.n:
-            self.n, self.mean, self.scatter = n, mean.clone(), scatter.clone()
-            return
+            self.mean = torch.zeros_like(mean)
+            self._upper = mean.new_zeros(len(mean), len(mean))
         if mean.shape != self.mean.shape:
             raise DataError(f"features: found {len(mean)} an example, wanted {len(self.mean)} as before")
         step = mean - self.mean
         total = self.n + n
-        self.scatter += scatter
-        self.scatter.addr_(step, step, alpha=self.n * n / total)
+        self._upper.addr_(step, step, alpha=self.n * n / total)
         self.mean = self.mean + step * (n / total)
         self.n = total
+
+
+def _add_gram(upper: Tensor, x: Tensor) -> Tensor:
+    """Add xᵀx to a matrix in place, in blocks on and above its diagonal."""
+    n_columns = x.shape[1]
+    block = max(256, -(-n_columns // 8))
+    for start in range(0, n_columns, block):
+        stop = min(start + block, n_columns)
+        upper[start:stop, start:].addmm_(x[:, start:stop].T, x[:, start:])
+    return upper
+
+
+def _mirrored(upper: Tensor) -> Tensor:
+    """The symmetric matrix that has this upper triangle, made in place."""
+    n_columns = len(upper)
+    block = max(256, -(-n_columns // 8))
+    for start in range(0, n_columns, block):
+        stop = min(start + block, n_columns)
+        upper[stop:, start:stop] = upper[start:stop, stop:].T
+    return upper

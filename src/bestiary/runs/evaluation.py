@@ -16,7 +16,7 @@ from bestiary.data import load_data
 from bestiary.data.specs import ImageSpec
 from bestiary.data.splits import Data, Split
 from bestiary.errors import DataError, OptionError, unknown_name
-from bestiary.metrics.embeddings import ClassifierEmbedding, Embedding, embedding
+from bestiary.metrics.embeddings import ClassifierEmbedding, Embedding, cached_features, embedding
 from bestiary.metrics.results import Score
 from bestiary.models.base import Likelihood, LikelihoodBound, Model, Sampler
 from bestiary.randomness import derive_seed
@@ -133,7 +133,11 @@ class Evaluator:
 
     @cached_property
     def _real_features(self) -> Tensor:
-        return self._features(self.real)
+        if self.embedding is None:
+            return self._features(self.real)
+        return cached_features(
+            self.embedding, self._real, n=self.n, fingerprint=self.data.fingerprint, part=self.split
+        )
 
     def _features(self, x: Tensor) -> Tensor:
         return x.flatten(1) if self.embedding is None else self.embedding.features(x)

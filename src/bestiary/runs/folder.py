@@ -34,6 +34,7 @@ from bestiary.training.runtime import Runtime
 
 # 2 added training.compiled to config.yaml, and the manifest's own digest to checkpoints.
 FORMAT = 2
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -295,7 +296,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         RunError: another process is writing this run.
     """
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / LOCK)
     with told_in_one_line(str(folder)):
         try:
             lock.acquire(timeout=0)

@@ -1,7 +1,6 @@
 """Train a model into a run folder, or go on where an interrupted training stopped."""
 
 import json
-import os
 import platform
 import signal
 import threading
@@ -21,6 +20,7 @@ from bestiary.errors import OptionError, RunError
 from bestiary.metrics.results import Score
 from bestiary.models.base import Clock, ClosedForm, Model
 from bestiary.runs.folder import (
+    LOCK,
     Run,
     RunConfig,
     check_same_data,
@@ -38,8 +38,6 @@ from bestiary.training.compilation import Compile, choose_compilation
 from bestiary.training.files import told_in_one_line, write_text
 from bestiary.training.loop import Observer, Training
 from bestiary.training.runtime import Precision, Runtime, choose_runtime
-
-_OWN_FILES = {".lock"}
 
 
 def train(
@@ -135,9 +133,8 @@ def prepare(folder: Path, resume: bool) -> None:
     """
     with told_in_one_line("out"):
         folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise RunError(f"out: cannot write {folder}: permission denied: choose another folder with --out")
-    if not resume and any(path.name not in _OWN_FILES for path in folder.iterdir()):
+        (folder / LOCK).touch()
+    if not resume and any(path.name != LOCK for path in folder.iterdir()):
         raise RunError(
             f"out: {folder} exists already and is not empty: go on with --resume, or choose another --out"
         )
@@ -146,7 +143,7 @@ def prepare(folder: Path, resume: bool) -> None:
 def _started(folder: Path, model: Model) -> RunConfig | None:
     """The configuration that the run in a folder was started with, or None where there is none yet."""
     if not (folder / "config.yaml").exists():
-        if any(path.name not in _OWN_FILES for path in folder.iterdir()):
+        if any(path.name != LOCK for path in folder.iterdir()):
             raise RunError(f"out: {folder} is not empty and is no run folder: choose another --out")
         return None
     stored = read_config(folder)

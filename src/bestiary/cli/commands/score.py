@@ -1,0 +1,89 @@
+"""`bestiary score`."""
+
+from typing import Annotated
+
+import typer
+
+from bestiary.cli.options import Device, EmbeddingName, Json, Metrics, Seed, whole_number
+from bestiary.cli.output import print_json, print_table, say
+
+# What each score is about, and whether more is better.
+_ABOUT = {
+    "frechet": ("both", "lower"),
+    "frechet-extrapolated": ("both", "lower"),
+    "fid": ("both", "lower"),
+    "fid-extrapolated": ("both", "lower"),
+    "kernel": ("both", "lower"),
+    "kid": ("both", "lower"),
+    "prd-f8": ("diversity", "higher"),
+    "prd-f1/8": ("fidelity", "higher"),
+    "precision": ("fidelity", "higher"),
+    "recall": ("diversity", "higher"),
+    "density": ("fidelity", "higher"),
+    "coverage": ("diversity", "higher"),
+    "inception-score": ("both", "higher"),
+}
+_METAVAR = "FOLDER|FILE"
+
+
+def score(
+    real: Annotated[str, typer.Option(metavar=_METAVAR, help="Real images: a folder, .npy or .npz.")],
+    fake: Annotated[str, typer.Option(metavar=_METAVAR, help="Samples, in the same form.")],
+    metrics: Metrics = None,
+    embedding: EmbeddingName = None,
+    n: Annotated[
+        int,
+        typer.Option("-n", parser=whole_number(2), metavar="N", help="From each, at most: a random part."),
+    ] = 10_000,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            parser=whole_number(1),
+            metavar="N",
+            help="Bring the images of folders to N×N, where sizes differ.",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Score samples against real data without a model: two folders of images, or arrays.
+
+    An array is an .npy or .npz of images (uint8, or floats in [0, 1], of shape (n, h, w), (n, h, w, c) or
+    (n, c, h, w)) or of features (n, d). Scores: frechet, kernel, prd, manifold (precision, recall, density,
+    coverage), inception-score. fid and kid are frechet and kernel on the network that the FID was defined
+    with, and choose it.
+    """
+    from bestiary.cli.counting import Counting
+    from bestiary.metrics.table import score_files
+    from bestiary.study.results import show
+    from bestiary.training.runtime import choose_device
+
+    with Counting() as counting:
+        table = score_files(
+            real=real,
+            fake=fake,
+            metrics=metrics,
+            embedding_name=embedding,
+            n=n,
+            size=size,
+            seed=seed,
+            device=choose_device(device),
+            progress=counting,
+        )
+    for note in table.notes:
+        say(f"note: {note}")
+    for name, reason in table.unavailable.items():
+        say(f"no {name}: {reason}")
+    if as_json:
+        scores = {name: {**score.__dict__} for name, score in table.scores.items()}
+        print_json({"scores": scores, "notes": table.notes, "unavailable": table.unavailable})
+        return
+    print_table(
+        ["score", "value", "better", "judges", "protocol"],
+        [
+            [name, show(found), _ABOUT[name][1], _ABOUT[name][0], found.protocol]
+            for name, found in table.scores.items()
+        ],
+        right=["value"],
+    )
