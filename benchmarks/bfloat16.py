@@ -5,14 +5,14 @@
 On hardware with bfloat16 both are trained as `bestiary train` trains them. Elsewhere bfloat16 is emulated,
 and the result says so: every tensor that costs and their gradients compute is rounded to bfloat16, sums
 inside an operation stay float32, weights and optimisers too, which is what such hardware does under
-autocast. `--check` compares one update's gradients with those of true autocast, which is slow there.
+autocast. What `--out` holds already is not trained again. `--check` compares one update's gradients with
+those of true autocast, which is slow there.
 """
 
 import argparse
 import json
 import platform
 import statistics
-import time
 from datetime import date
 from pathlib import Path
 
@@ -128,27 +128,30 @@ def main():
     if options.check:
         print(json.dumps(relative_errors(options, data), indent=1))
         return
-    start, rows = time.perf_counter(), []
+    rows = json.loads(options.out.read_text())["rows"] if options.out and options.out.exists() else []
     for seed in options.seeds:
         for precision in ("float32", "bfloat16"):
-            rows.append(train_and_score(options, data, precision, seed))
-            print(json.dumps(rows[-1]), flush=True)
+            if (precision, seed) not in {(row["precision"], row["seed"]) for row in rows}:
+                rows.append(train_and_score(options, data, precision, seed))
+                print(json.dumps(rows[-1]), flush=True)
+                if options.out:
+                    options.out.write_text(json.dumps(summary(options, rows), indent=1) + "\n")
+    print(json.dumps(summary(options, rows)["mean"]))
+
+
+def summary(options, rows):
     of = {p: [row["frechet"] for row in rows if row["precision"] == p] for p in ("float32", "bfloat16")}
-    report = {
+    return {
         "command": f"python benchmarks/bfloat16.py --model {options.model} --rounds {options.rounds}"
         f" --seeds {' '.join(map(str, options.seeds))} -n {options.n}",
         "bfloat16": "of the hardware" if has_bfloat16() else "emulated by rounding",
         "date": date.today().isoformat(),
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
         "threads": torch.get_num_threads(),
-        "seconds": round(time.perf_counter() - start),
-        "mean": {p: round(statistics.mean(values), 2) for p, values in of.items()},
-        "spread": {p: round(max(values) - min(values), 2) for p, values in of.items()},
+        "mean": {p: round(statistics.mean(values), 2) for p, values in of.items() if values},
+        "spread": {p: round(max(values) - min(values), 2) for p, values in of.items() if values},
         "rows": rows,
     }
-    print(json.dumps({k: v for k, v in report.items() if k != "rows"}, indent=1))
-    if options.out:
-        options.out.write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import platform
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -108,13 +109,14 @@ def plain_loop(model, images):
 # --- ours -------------------------------------------------------------------------------------------
 
 
-def our_loop(model, data, precision, folder):
+def our_loop(model, data, precision, folder, *, compiled=False):
+    runtime = replace(choose_runtime(model, precision=precision), compiled=compiled)
     training = Training(
         model,
         data.train,
         budget=parse_budget("1000000 rounds"),
         seed=0,
-        runtime=choose_runtime(model, precision=precision),
+        runtime=runtime,
     )
     log = Log(Path(folder) / f"{id(model)}.jsonl", training.clock)
 
@@ -152,15 +154,18 @@ def models_against_the_plain_loop(names, data, options, folder, peaks):
         create = partial(bestiary.create, name, spec=data.spec, preset="laptop")
         if issubclass(CATALOGUE[name].load(), ClosedForm):
             continue
-        for precision in precisions:
-            step, training = our_loop(create(), data, precision, folder)
+        ways = [(precision, False) for precision in precisions]
+        if create().compiled:
+            ways += [(precision, True) for precision in precisions]
+        for precision, compiled in ways:
+            step, training = our_loop(create(), data, precision, folder, compiled=compiled)
             plain = plain_loop(create(), images)
             size = training.model.batch_size
             row = compare(step, plain, examples=size, updates=options.updates, blocks=options.blocks)
             flops = training.clock.flops / training.clock.examples * row["ours"]
             share = round(flops / peaks[precision], 3)
-            yield {"model": name, "against": "plain loop", "precision": precision, "batch": size, **row,
-                   "share_of_peak": share}  # fmt: skip
+            yield {"model": name, "against": "plain loop", "precision": precision, "compiled": compiled,
+                   "batch": size, **row, "share_of_peak": share}  # fmt: skip
 
 
 # --- pythae -----------------------------------------------------------------------------------------

@@ -630,6 +630,25 @@ def test_compiled_networks_serve_costs_alone(tmp_path, monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), eager.parameters(), strict=True))
 
 
+def test_a_compiler_that_fails_is_done_without(tmp_path, monkeypatch):
+    class InductorError(RuntimeError):
+        __module__ = "torch._inductor.exc"
+
+    def broken(_):
+        def run(*_):
+            raise InductorError("no Python.h\n\nmore")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", broken)
+    make = partial(create, "gated-pixelcnn", spec=SPEC, layers=2, channels=4, head_channels=4, batch_size=8)
+    model, eager = make(), make()
+    with pytest.warns(UserWarning, match="does not work here, going on without it: no Python.h$"):
+        train(model, random_data(SPEC), budget="3 rounds", out=tmp_path / "on", compile="on")
+    train(eager, random_data(SPEC), budget="3 rounds", out=tmp_path / "off", compile="off")
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), eager.parameters(), strict=True))
+
+
 @pytest.mark.parametrize(
     ("budget", "compiled"),
     [("10 minutes", True), ("30 seconds", False), ("1e7 rounds", True), ("3 rounds", False)],

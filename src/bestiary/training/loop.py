@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _DIVERGENCE = 1e6
 _FIRST_UPDATES = 20
 # Devices other than the CPU run ahead of Python: their costs are looked at this many at a time.
 _COSTS_IN_FLIGHT = 64
+# Where the errors of `torch.compile` are defined, which take a second to import.
+_COMPILER = ("torch._dynamo", "torch._inductor")
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,18 @@ class Training:
 
     def _gradients(self, move: Move, index: int, repetition: int) -> dict[str, Tensor]:
         """Fill the gradients of one update; the cost's terms, each a mean over the parts of the batch."""
+        try:
+            return self._differentiate(move, index, repetition)
+        except RuntimeError as error:
+            if not (self._fast_forward and type(error).__module__.startswith(_COMPILER)):
+                raise
+            line = " ".join(str(error).split("\n")[0].split())
+            warnings.warn(f"torch.compile does not work here, going on without it: {line}", stacklevel=2)
+            self._fast_forward = {}
+            self.optimizers[move.player].zero_grad(set_to_none=True)
+            return self._differentiate(move, index, repetition)
+
+    def _differentiate(self, move: Move, index: int, repetition: int) -> dict[str, Tensor]:
         ranks = self.runtime.ranks
         means: dict[str, Tensor] = {}
         for part in range(self.accumulate):
