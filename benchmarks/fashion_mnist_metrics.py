@@ -32,7 +32,7 @@ from bestiary.metrics.embeddings import NAMES, Embedding, cached_features
 PART = 1000
 NOISE_SEED = 0
 COLUMNS = (
-    *("frechet", "frechet-extrapolated", "kernel", "prd-f8", "prd-f1/8"),
+    *("frechet", "frechet_extrapolated", "kernel", "prd_f8", "prd_f1_8"),
     *("precision", "recall", "density", "coverage", "inception-score", "classes"),
 )
 

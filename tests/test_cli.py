@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from bestiary.cli.main import main
 from bestiary.cli.output import duration
 from bestiary.cli.progress import Reporter
 from bestiary.data.datasets import DATASETS
+from bestiary.scores import EMBEDDINGS, FEATURE_METRICS, METRICS
 
 TINY = ["--set", "hidden=[8]", "--set", "latent_dim=2", "--set", "batch_size=20"]
 SMALL = ["train", "vae", "--data", "digits", *TINY]
@@ -64,7 +66,8 @@ def same_weights(a, b):
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], ["models"], ["data"], ["data", "--json"], ["train", "--help"]]
+    "command",
+    [["--help"], ["models"], ["data"], ["data", "--json"], ["train", "--help"], ["evaluate", "--help"]],
 )
 def test_help_and_lists_are_quick_and_import_no_torch(command):
     """0.15 to 0.3 s on a quiet machine; processor time, so that a busy one does not matter."""
@@ -74,6 +77,14 @@ def test_help_and_lists_are_quick_and_import_no_torch(command):
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
     assert min(process(code, *command)[0] for _ in range(2)) < 0.8
+
+
+@pytest.mark.parametrize("command", ["evaluate", "score", "compare"])
+def test_help_names_every_metric_and_embedding(bestiary, command):
+    text = re.sub(r"-\s+", "-", bestiary(command, "--help")[1])  # lines may break behind a hyphen
+    words = set(re.findall(r"[\w-]+", text))
+    assert words >= {*EMBEDDINGS, *FEATURE_METRICS, "fid", "kid"}
+    assert words >= set(METRICS) or command == "score"
 
 
 def test_importing_the_package_imports_no_torch():
@@ -86,6 +97,9 @@ def test_importing_the_package_imports_no_torch():
         ("bestiary train ga", {name for name in [*CATALOGUE, *ALIASES] if name.startswith("ga")}),
         ("bestiary train vae --data fashion-mnist-", {"fashion-mnist-fixed", "fashion-mnist-dynamic"}),
         ("bestiary compare --models ppca,pp", {"ppca,ppca"}),
+        ("bestiary evaluate r --metrics fid,m", {"fid,manifold", "fid,modes", "fid,memorisation"}),
+        ("bestiary score --metrics m", {"manifold"}),
+        ("bestiary compare --embedding pi", {"pixels"}),
         ("bestiary train vae --preset l", {"laptop"}),
     ],
 )

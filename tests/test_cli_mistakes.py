@@ -74,6 +74,8 @@ MISTAKES = {
     "train vae --data digits --device cdua": "device: found 'cdua'",
     "evaluate run --metrics frechett": "unknown metric 'frechett': did you mean 'frechet'?",
     "evaluate run --embedding pixel": "unknown embedding 'pixel': did you mean 'pixels'?",
+    "compare --models ppca --metrics frechett": "unknown metric 'frechett': did you mean 'frechet'?",
+    "compare --models ppca --embedding pixel": "unknown embedding 'pixel': did you mean 'pixels'?",
     "evaluate run --split tset": "--split: found 'tset', did you mean 'test'?",
     "compare --models ppca,vae --set vae.latnt_dim=3": "did you mean 'latent_dim'?",
     # config files

@@ -215,6 +215,39 @@ def test_the_table_has_one_row_a_model_and_the_floor(html):
     assert table[3][6] == "33.0<small>± 0.5</small>"
 
 
+def test_scores_that_the_verdict_does_not_rest_on_have_a_table_of_their_own():
+    more = {"kernel": score(0.5), "active_units": score(7, None), "psnr": score(20.0, 0.1)}
+    a, b = entry("a"), entry("b", 1)
+    a = replace(a, scores={**a.scores, **more})
+    b = replace(b, scores={**b.scores, "kernel": score(0.9)}, unavailable={"reconstruction": "no <encoder>"})
+    html = render(comparison(a, b, floors={"frechet": score(33.0, 0.5), "kernel": score(0.0)}))
+    document = Document(html)
+    assert re.findall(r'<section id="(\w+)"', html)[:4] == ["verdict", "table", "scores", "others"]
+    assert {len(row) for row in rows(html)} == {7}  # the main table is as without them
+    assert "score-kernel" not in html  # nor has it a chart
+    table = rows(html[html.index('id="others"') :])
+    assert table == [
+        ["Kernel distance&nbsp;↓", "<b>0.500</b><small>± 0.010</small>", "0.900<small>± 0.010</small>",
+         "0.000<small>± 0.010</small>"],
+        ["Active units", "7", "–<sup>a</sup>", "–"],
+        ["PSNR of reconstructions&nbsp;↑<small>dB</small>", "20.00<small>± 0.10</small>",
+         "–<sup>b</sup>", "–"],
+    ]  # fmt: skip
+    assert "a not measured." in document.text
+    assert "b no <encoder>." in document.text
+    assert "neither high nor low is better" in document.text
+    alone = comparison(entry("a", scores=more), entry("b", scores=more))
+    assert 'id="others"' not in render(alone)  # without main scores these are the table
+    assert len(rows(render(alone))[0]) == 5 + 3
+
+
+def test_what_to_know_before_believing_the_scores_stands_below_them(tmp_path):
+    known = comparison(entry("a"), notes=("frechet: 9 examples are <too> few",))
+    known.save(tmp_path)
+    for each in (known, Comparison.load(tmp_path)):
+        assert "frechet: 9 examples are <too> few." in Document(render(each)).text
+
+
 def test_only_a_distinguishable_best_is_bold():
     close = entry("b", 1, scores={"bits_per_dim": score(3.01, 0.02), "frechet": score(51.0, 1.0)})
     html = render(comparison(entry("a"), close))

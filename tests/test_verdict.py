@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from bestiary.data.specs import ImageSpec
 from bestiary.errors import OptionError
 from bestiary.metrics.results import Score
-from bestiary.study.results import SCORES, Comparison, Entry, is_bound, show
+from bestiary.scores import SCORES
+from bestiary.study.results import Comparison, Entry, is_bound, show
 from bestiary.study.verdict import distinguishable, rank, ranked_scores, verdict
 
 
@@ -132,7 +133,7 @@ def test_a_winner_is_named_only_if_it_is_best_by_every_score():
     best = {"bits_per_dim": score(2.0), "frechet": score(10.0), "classes_found": score(10, None)}
     worse = {"bits_per_dim": score(3.0), "frechet": score(20.0), "classes_found": score(10, None)}
     won = compare(entry("a", **best), entry("b", **worse))
-    assert headline(won) == "a is best by every score that ranks models here"
+    assert headline(won) == "a is best by every score that the verdict rests on"
     assert "on these data, at this budget and with this seed" in everything(won)
     lost_one = compare(entry("a", **best), entry("b", **{**worse, "classes_found": score(11, None)}))
     tied_one = compare(entry("a", **best), entry("b", **{**worse, "frechet": score(10.0)}))
@@ -251,6 +252,19 @@ def test_nats_are_not_counted_beside_bits():
     both = compare(*(entry(n, bits_per_dim=score(1.0), nats=score(9.0)) for n in "ab"))
     assert list(ranked_scores(both)) == ["bits_per_dim"]
     assert list(ranked_scores(compare(*(entry(n, nats=score(9.0)) for n in "ab")))) == ["nats"]
+
+
+def test_only_main_scores_speak_unless_there_are_none():
+    best, worse = {"frechet": score(1.0), "kernel": score(9.0)}, {"frechet": score(2.0), "kernel": score(1.0)}
+    comparison = compare(entry("a", **best), entry("b", **worse))
+    assert headline(comparison) == "a is best by every score that the verdict rests on"
+    assert "ernel" not in everything(comparison)
+    assert "the others have a table of their own" in everything(comparison)
+    alone = compare(entry("a", kernel=score(9.0)), entry("b", kernel=score(1.0)))
+    assert headline(alone).startswith("b is best")
+    assert "of their own" not in everything(alone)
+    twins = {"bits_per_dim": score(3.0), "elbo_bits_per_dim": score(3.1)}
+    assert "of their own" not in everything(compare(entry("a", **twins), entry("b", **twins)))
 
 
 def test_memorisation_is_judged_against_real_data_and_never_ranked():

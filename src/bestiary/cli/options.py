@@ -9,6 +9,7 @@ import typer
 from bestiary.catalogue import ALIASES, CATALOGUE, Preset
 from bestiary.data.datasets import DATASETS
 from bestiary.errors import nearest
+from bestiary.scores import EMBEDDINGS, FEATURE_METRICS, FID_NAMES, METRICS
 
 DEFAULT_DATA = "digits"
 DEFAULT_BUDGET = "5 minutes"
@@ -85,6 +86,16 @@ def _choice(*choices: str) -> dict[str, Any]:
     }
 
 
+def _several(*choices: str) -> dict[str, Any]:
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [f"{before}{comma}{choice}" for choice in choices if choice.startswith(last)]
+
+    return {"parser": names, "metavar": "A,B,…", "autocompletion": complete}
+
+
+_BY_DEFAULT = [name for name, metric in METRICS.items() if metric.default]
+
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", autocompletion=complete_run)]
 DataName = Annotated[
     str | None,
@@ -140,16 +151,33 @@ Split = Annotated[
 ]
 Metrics = Annotated[
     Any,
-    typer.Option(parser=names, metavar="A,B,…", help="Which scores, by default all."),
+    typer.Option(
+        **_several(*METRICS),
+        help=f"Which scores, by default {', '.join(_BY_DEFAULT)}, as far as they suit the data;"
+        f" only when they are named {', '.join(name for name in METRICS if name not in _BY_DEFAULT)}.",
+    ),
+]
+FeatureMetrics = Annotated[
+    Any,
+    typer.Option(
+        **_several(*FEATURE_METRICS, *FID_NAMES.values()),
+        help=f"Which scores, by default {', '.join(FEATURE_METRICS)};"
+        f" only when they are named {', '.join(FID_NAMES.values())}.",
+    ),
 ]
 ScoresWhileTraining = Annotated[
     Any,
     typer.Option(
-        "--scores", parser=names, metavar="A,B,…", help="Scores to take five times on the way, on validation."
+        "--scores", **_several(*METRICS), help="Scores to take five times on the way, on validation."
     ),
 ]
 EmbeddingName = Annotated[
     str | None,
-    typer.Option("--embedding", metavar="NAME", help="The network that turns images into features."),
+    typer.Option(
+        "--embedding",
+        metavar="NAME",
+        help=f"The network that turns images into features: {', '.join(EMBEDDINGS)}.",
+        autocompletion=lambda incomplete: [name for name in EMBEDDINGS if name.startswith(incomplete)],
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

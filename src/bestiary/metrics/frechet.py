@@ -9,7 +9,7 @@ from torch import Tensor
 from bestiary.errors import OptionError
 from bestiary.metrics.features import Array, check_features, check_pair, check_same_width, protocol
 from bestiary.metrics.results import Score
-from bestiary.metrics.statistics import FeatureStatistics, gram
+from bestiary.metrics.statistics import FeatureStatistics, gram, symmetric_eigen
 
 # Rows on which the error bar is estimated; its own relative error is then about 6 %.
 _ERROR_ROWS = 512
@@ -133,7 +133,7 @@ def _factor(covariance: Tensor) -> Tensor:
     upper, info = torch.linalg.cholesky_ex(covariance, upper=True)
     if not info and upper.diagonal().min() ** 2 > rounding * covariance.diagonal().max():
         return upper
-    values, vectors = torch.linalg.eigh(covariance)
+    values, vectors = symmetric_eigen(covariance)
     keep = values > rounding * values[-1].clamp_min(0)
     root: Tensor = vectors[:, keep] * values[keep].sqrt()
     return root.T
@@ -147,7 +147,7 @@ def _left_singular(matrix: Tensor, floor: float = 0.0) -> tuple[Tensor, Tensor]:
     """
     if not matrix.numel() or matrix.norm() <= floor:
         return matrix.new_empty(0), matrix.new_empty(len(matrix), 0)
-    squares, vectors = torch.linalg.eigh(gram(matrix.T))
+    squares, vectors = symmetric_eigen(gram(matrix.T))
     small = int((squares <= 1e-8 * squares[-1]).sum())
     singular, left, rest = squares[small:].sqrt(), vectors[:, small:], vectors[:, :small]
     if not small or small == len(squares):

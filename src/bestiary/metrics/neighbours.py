@@ -15,8 +15,8 @@ from bestiary.metrics.distances import (
 )
 from bestiary.metrics.features import Array, check_features
 
-# So many candidates more than asked for are compared in float64.
-_SPARE = 2
+# So many candidates more than asked for are compared in float64, and so many if that does not settle it.
+_SPARE, _MORE = 2, 6
 
 
 def nearest_neighbours(
@@ -44,7 +44,7 @@ def nearest_neighbours(
         raise DataError(f"queries: found {found} features an example, wanted {wanted} as in references")
     size = rows_at_a_time(memory, x.shape[1])
     of_references, of_queries = comparable(y, x)
-    best = _Nearest(len(x), min(k + _SPARE, len(y)))
+    best = _Nearest(len(x), min(k + _MORE, len(y)))
     for rows in slices(len(x), size):
         for columns in slices(len(y), size):
             best.offer(rows, Block(of_queries, of_references, rows, columns).lower, columns.start)
@@ -59,7 +59,7 @@ def neighbours_within(points: Points, k: int, *, memory: int = MEMORY) -> tuple[
     """
     n = len(points)
     size = rows_at_a_time(memory, points.d)
-    best = _Nearest(n, min(k + _SPARE, n - 1))
+    best = _Nearest(n, min(k + _MORE, n - 1))
     for rows in slices(n, size):
         for columns in slices(n, size, rows.start):
             lower = Block(points, points, rows, columns).lower
@@ -94,26 +94,35 @@ def _settled(
 ) -> tuple[Tensor, Tensor]:
     """Exact squared distances (n, k) and indices of the nearest, of candidates known by lower bounds.
 
-    Where a candidate that was dropped could be among the k nearest, all distances are computed in float64.
+    Candidates are compared in float64 until no other can be among the k nearest; where those that were kept
+    are too few for that, all distances are computed in float64.
     """
-    squares, indices = _in_order(best, x, y, torch.arange(len(x)))
-    if best.indices.shape[1] < len(y) - others:
-        open_rows = (squares[:, k - 1] > best.lower[:, -1] * x.scale**2).nonzero().squeeze(1)
-        for rows in open_rows.split(size):
-            again = _Nearest(len(rows), best.indices.shape[1])
-            for columns in slices(len(y), size):
-                lower = Block(x, y, rows, columns, torch.float64).lower
-                if others:
-                    lower[rows[:, None] == torch.arange(columns.start, columns.stop)] = torch.inf
-                again.offer(slice(None), lower, columns.start)
-            squares[rows], indices[rows] = _in_order(again, x, y, rows)
-    return squares[:, :k], indices[:, :k]
+    squares = torch.empty(len(x), k, dtype=torch.float64)
+    indices = torch.empty(len(x), k, dtype=torch.int64)
+    open_rows, kept = torch.arange(len(x)), best.indices.shape[1]
+    for width in (min(k + _SPARE, kept), kept):
+        exact, found = _in_order(best.indices[open_rows, :width], x, y, open_rows)
+        squares[open_rows], indices[open_rows] = exact[:, :k], found[:, :k]
+        if width == len(y) - others:
+            return squares, indices
+        of_the_next = best.lower[open_rows, min(width, kept - 1)] * x.scale**2
+        open_rows = open_rows[exact[:, k - 1] > of_the_next]
+    for rows in (open_rows[part] for part in slices(len(open_rows), size)):
+        again = _Nearest(len(rows), kept)
+        for columns in slices(len(y), size):
+            lower = Block(x, y, rows, columns, torch.float64).lower
+            if others:
+                lower[rows[:, None] == torch.arange(columns.start, columns.stop)] = torch.inf
+            again.offer(slice(None), lower, columns.start)
+        exact, found = _in_order(again.indices, x, y, rows)
+        squares[rows], indices[rows] = exact[:, :k], found[:, :k]
+    return squares, indices
 
 
-def _in_order(best: _Nearest, x: Points, y: Points, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The candidates of these rows of x by their exact squared distances."""
-    width = best.indices.shape[1]
+def _in_order(candidates: Tensor, x: Points, y: Points, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Candidates (n, width) of these n rows of x by their exact squared distances, and those."""
+    width = candidates.shape[1]
     queries = rows.repeat_interleave(width)
-    squares = exact_squares(x.features, queries, y.features, best.indices.flatten()).view(-1, width)
+    squares = exact_squares(x.features, queries, y.features, candidates.flatten()).view(-1, width)
     order = squares.argsort(dim=1, stable=True)
-    return squares.gather(1, order), best.indices.gather(1, order)
+    return squares.gather(1, order), candidates.gather(1, order)

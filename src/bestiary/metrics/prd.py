@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from bestiary.metrics.features import Array, check_pair, chunks, protocol
 from bestiary.metrics.results import Score
-from bestiary.metrics.statistics import FeatureStatistics
+from bestiary.metrics.statistics import FeatureStatistics, symmetric_eigen
 
 # Clusters are sought among this many principal components of the union. That changes F by less than
 # another clustering does, and takes a tenth of the time.
@@ -125,7 +125,7 @@ def _principal(x: Tensor, y: Tensor) -> Tensor:
     """The examples of both sets, in their common principal components where they are of more dimensions."""
     if x.shape[1] <= _COMPONENTS:
         return torch.cat([x.double(), y.double()])
-    vectors: Tensor = torch.linalg.eigh(FeatureStatistics().update(x).update(y).scatter).eigenvectors
+    _, vectors = symmetric_eigen(FeatureStatistics().update(x).update(y).scatter)
     return torch.cat([rows @ vectors[:, -_COMPONENTS:] for part in (x, y) for _, rows in chunks(part, 1024)])
 
 

@@ -1,8 +1,12 @@
 """Mean and covariance of features that need never be in memory all at once."""
 
-from typing import Self
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any, Self
 
+import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from bestiary.errors import DataError
@@ -14,8 +18,18 @@ _CHUNK_NUMBERS = 2**21
 
 
 def gram(x: Tensor) -> Tensor:
-    """xᵀx for x of shape (n, d), computing each pair of column blocks once only."""
+    """xᵀx, float64, for x of shape (n, d)."""
     return _mirrored(_add_gram(x.new_zeros(x.shape[1], x.shape[1]), x))
+
+
+def symmetric_eigen(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (d,), ascending, and eigenvectors (d, d) in columns, of a symmetric matrix.
+
+    By NumPy's LAPACK, which takes a sixth less time for it than torch's.
+    """
+    with _threads_as_torch():
+        values, vectors = np.linalg.eigh(matrix.numpy())
+    return torch.from_numpy(values), torch.from_numpy(vectors)
 
 
 class FeatureStatistics:
@@ -40,7 +54,7 @@ class FeatureStatistics:
         for _, chunk in chunks(x, max(256, _CHUNK_NUMBERS // x.shape[1])):
             mean = chunk.mean(dim=0)
             self._shift(len(chunk), mean)
-            _add_gram(self._upper, chunk - mean)
+            self._upper = _add_gram(self._upper, chunk - mean)
         return self
 
     def merge(self, other: "FeatureStatistics") -> Self:
@@ -85,20 +99,35 @@ class FeatureStatistics:
 
 
 def _add_gram(upper: Tensor, x: Tensor) -> Tensor:
-    """Add xᵀx to a matrix in place, in blocks on and above its diagonal."""
-    n_columns = x.shape[1]
-    block = max(256, -(-n_columns // 8))
-    for start in range(0, n_columns, block):
-        stop = min(start + block, n_columns)
-        upper[start:stop, start:].addmm_(x[:, start:stop].T, x[:, start:])
-    return upper
+    """A matrix plus xᵀx, on and above its diagonal; in place where it lies row by row in memory."""
+    from scipy.linalg.blas import dsyrk  # here, because it takes a while to import
+
+    # Fortran reads a matrix by columns: what it is given are transposes, and its lower triangle is the upper.
+    rows_in_order = x.is_contiguous()
+    factor = x.numpy().T if rows_in_order else x.numpy()
+    with _threads_as_torch():
+        lower = dsyrk(
+            1.0, factor, beta=1.0, c=upper.numpy().T, trans=not rows_in_order, lower=True, overwrite_c=True
+        )
+    return torch.from_numpy(lower.T)
+
+
+@cache
+def _pools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _threads_as_torch() -> AbstractContextManager[Any]:
+    """Within it the libraries under NumPy and SciPy use as many threads as torch was told to."""
+    limited: AbstractContextManager[Any] = _pools().limit(limits=torch.get_num_threads(), user_api="blas")
+    return limited
 
 
 def _mirrored(upper: Tensor) -> Tensor:
     """The symmetric matrix that has this upper triangle, made in place."""
-    n_columns = len(upper)
-    block = max(256, -(-n_columns // 8))
-    for start in range(0, n_columns, block):
-        stop = min(start + block, n_columns)
+    for start in range(0, len(upper), 256):
+        stop = min(start + 256, len(upper))
+        corner = upper[start:stop, start:stop]
+        corner.copy_(corner.triu() + corner.triu(1).T)
         upper[stop:, start:stop] = upper[start:stop, stop:].T
     return upper

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -17,18 +17,13 @@ from bestiary.metrics.features import Array, check_pair
 from bestiary.metrics.frechet import frechet_distance
 from bestiary.metrics.kernel import kernel_distance
 from bestiary.metrics.manifold import precision_recall_density_coverage
-from bestiary.metrics.prd import precision_recall_curve
+from bestiary.metrics.prd import PrecisionRecallCurve, precision_recall_curve
 from bestiary.metrics.results import Score
 from bestiary.randomness import derive_seed
+from bestiary.scores import DEFAULT_EMBEDDING, FEATURE_METRICS, FID_NAMES, FID_NETWORK
 
-# The metrics, and the fewest examples of each set that they take.
+# The fewest examples of each set that a metric takes.
 _MINIMUM = {"frechet": 2, "kernel": 2, "prd": 20, "manifold": 7, "inception-score": 20}
-METRICS = tuple(_MINIMUM)
-FID_NETWORK = "inception-2015-12-05"
-DEFAULT_EMBEDDING = "efficientnet-lite0"
-# On the FID's own network two metrics have names of their own, which nothing else may bear.
-FID_NAMES = {"frechet": "fid", "kernel": "kid"}
-
 _BATCH = 25  # images: less is slow in itself, with more the memory of each layer comes fresh from the system
 _IMAGENET_CLASSES = 1000
 _EXTRAPOLATED_FROM = 4  # times d
@@ -45,11 +40,13 @@ class Table:
         notes: what to know before believing them, a line each: samples that are too few, and files that were
             left out.
         unavailable: metric that was asked for → why it is not there.
+        curve: of precision and recall, where "prd" was asked for.
     """
 
     scores: dict[str, Score] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     unavailable: dict[str, str] = field(default_factory=dict)
+    curve: PrecisionRecallCurve | None = None
 
 
 def score_files(
@@ -71,8 +68,8 @@ def score_files(
 
     Arguments:
         real, fake: folder, .npy or .npz.
-        metrics: of `METRICS`, or "fid" and "kid", which are "frechet" and "kernel" on the network of the FID
-            and on no other; None for all.
+        metrics: "frechet", "kernel", "prd", "manifold" or "inception-score", or "fid" and "kid", which are
+            "frechet" and "kernel" on the network of the FID and on no other; None for all.
         embedding_name: of the network that turns images into features; by default efficientnet-lite0, or
             the FID's network where "fid" or "kid" is asked for.
         n: take a random part of so many images or features from each; None for all.
@@ -84,7 +81,8 @@ def score_files(
     Raises:
         OptionError: an unknown metric or embedding.
         DataError: files that cannot be read or have wrong shapes or values, too few examples, images of
-            different sizes, images against features, or a set in which every image is of one colour.
+            different sizes, images against features, a set in which every image is of one colour, or none
+            of the metrics to be had.
     """
     chosen, network_name = _chosen(metrics, embedding_name)
     sources = [
@@ -108,7 +106,7 @@ def score_files(
         table = score_features(
             real=first.values, fake=second.values, metrics=chosen, seed=seed, progress=progress
         )
-        return Table(table.scores, (*notes, *table.notes), table.unavailable)
+        return _whole(table, notes)
     if isinstance(first, Features) or isinstance(second, Features):
         kinds = ["features" if isinstance(source, Features) else "images" for source in sources]
         raise DataError(f"fake: found {kinds[1]}, but real has {kinds[0]}: wanted the same kind in both")
@@ -124,18 +122,18 @@ def score_files(
         metrics=chosen,
         embedding=network.protocol,
         fid_names=network.name == FID_NETWORK,
-        probabilities=_probabilities(network, features[1]),
+        probabilities=imagenet_probabilities(network, features[1]),
         seed=seed,
         progress=progress,
     )
-    return Table(table.scores, (*notes, *reader.notes, *table.notes), table.unavailable)
+    return _whole(table, [*notes, *reader.notes])
 
 
 def score_features(
     *,
     real: Array,
     fake: Array,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] = FEATURE_METRICS,
     embedding: str = "features",
     fid_names: bool = False,
     probabilities: Array | None = None,
@@ -148,7 +146,7 @@ def score_features(
 
     Arguments:
         real, fake: features (n, d) and (m, d).
-        metrics: of `METRICS`.
+        metrics: "frechet", "kernel", "prd", "manifold" or "inception-score".
         embedding: what the features are, for the protocols' names.
         fid_names: whether they are those of the FID's network.
         probabilities: (m, K), of the fake samples, for the Inception Score; None if there are none.
@@ -157,33 +155,33 @@ def score_features(
 
     Raises:
         OptionError: an unknown metric.
-        DataError: wrong shapes, different d, values that are not finite, fewer than two examples, or none of
-            the metrics to be had.
+        DataError: wrong shapes, different d, values that are not finite, or fewer than two examples.
     """
     for name in metrics:
-        if name not in METRICS:
-            raise unknown_name("metric", name, METRICS)
+        if name not in FEATURE_METRICS:
+            raise unknown_name("metric", name, FEATURE_METRICS)
     x, y = check_pair(real, fake)
     found: dict[str, Score] = {}
     unavailable: dict[str, str] = {}
+    curve = None
     names = FID_NAMES if fid_names else {}
     for number, metric in enumerate(metrics):
         progress(f"computing {metric}", number, len(metrics))
-        generator = torch.Generator().manual_seed(derive_seed(seed, 2, METRICS.index(metric)))
+        generator = torch.Generator().manual_seed(derive_seed(seed, 2, FEATURE_METRICS.index(metric)))
         name = names.get(metric, metric)
         if min(len(x), len(y)) < _MINIMUM[metric]:
-            unavailable[metric] = f"it needs at least {_MINIMUM[metric]} examples of each"
+            unavailable[name] = f"it needs at least {_MINIMUM[metric]} examples of each"
         elif metric == "frechet":
             found[name] = frechet_distance(real=x, fake=y, embedding=embedding)
             if min(len(x), len(y)) >= _EXTRAPOLATED_FROM * x.shape[1]:
-                found[f"{name}-extrapolated"] = frechet_distance(
+                found[f"{name}_extrapolated"] = frechet_distance(
                     real=x, fake=y, extrapolate=True, generator=generator, embedding=embedding
                 )
         elif metric == "kernel":
             found[name] = kernel_distance(real=x, fake=y, generator=generator, embedding=embedding)
         elif metric == "prd":
             curve = precision_recall_curve(real=x, fake=y, generator=generator, embedding=embedding)
-            found |= {"prd-f8": curve.score(8), "prd-f1/8": curve.score(1 / 8)}
+            found |= {"prd_f8": curve.score(8), "prd_f1_8": curve.score(1 / 8)}
         elif metric == "manifold":
             pr, dc = precision_recall_density_coverage(real=x, fake=y, embedding=embedding)
             found["precision"] = Score(pr.precision, pr.precision_error, len(x), len(y), pr.protocol)
@@ -191,22 +189,40 @@ def score_features(
             found["density"] = Score(dc.density, dc.density_error, len(x), len(y), dc.protocol)
             found["coverage"] = Score(dc.coverage, dc.coverage_error, len(x), len(y), dc.protocol)
         elif probabilities is None:
-            unavailable[metric] = f"it needs a network with ImageNet's classes, which {embedding} has not"
+            unavailable[name] = f"it needs a network with ImageNet's classes, which {embedding} has not"
         else:
             p = torch.as_tensor(probabilities)
             order = torch.randperm(len(p), generator=generator)  # files often lie class by class
-            found[metric] = inception_score(probabilities=p[order], embedding=embedding)
-    computed = [metric for metric in metrics if metric not in unavailable]
-    if not computed:
-        raise DataError("metrics: " + "; ".join(f"no {name}: {why}" for name, why in unavailable.items()))
-    return Table(found, tuple(_too_few(computed, len(x), len(y), x.shape[1])), unavailable)
+            found["inception_score"] = inception_score(probabilities=p[order], embedding=embedding)
+    computed = [metric for metric in metrics if names.get(metric, metric) not in unavailable]
+    return Table(found, tuple(_too_few(computed, len(x), len(y), x.shape[1])), unavailable, curve)
+
+
+def imagenet_probabilities(network: Embedding, features: Tensor) -> Tensor | None:
+    """What the network says of the class of each image, (n, 1000), by its features; None if it cannot."""
+    if isinstance(network, ClassifierEmbedding) and network.classes == _IMAGENET_CLASSES:
+        return network.classify(features)
+    return None
+
+
+def _whole(table: Table, notes: Sequence[str]) -> Table:
+    """The table with more notes before its own.
+
+    Raises:
+        DataError: there is no score in it.
+    """
+    if not table.scores:
+        reasons = (f"no {name}: {why}" for name, why in table.unavailable.items())
+        raise DataError("metrics: " + "; ".join(reasons))
+    return replace(table, notes=(*notes, *table.notes))
 
 
 def _chosen(metrics: Sequence[str] | None, embedding_name: str | None) -> tuple[list[str], str]:
-    """The metrics by the names of `METRICS`, and the embedding."""
+    """The metrics by the names of `FEATURE_METRICS`, and the embedding."""
+    valid = (*FEATURE_METRICS, *FID_NAMES.values())
     for name in metrics or ():
-        if name not in (*METRICS, *FID_NAMES.values()):
-            raise unknown_name("metric", name, (*METRICS, *FID_NAMES.values()))
+        if name not in valid:
+            raise unknown_name("metric", name, valid)
     of_fid = {short: name for name, short in FID_NAMES.items()}
     asked = [name for name in metrics or () if name in of_fid]
     embedding_name = embedding_name or (FID_NETWORK if asked else DEFAULT_EMBEDDING)
@@ -215,7 +231,7 @@ def _chosen(metrics: Sequence[str] | None, embedding_name: str | None) -> tuple[
             f"metrics: found {asked[0]!r} with the embedding {embedding_name!r}, wanted {FID_NETWORK!r} "
             f"(or {of_fid[asked[0]]!r}, the same formula on any network)"
         )
-    plain = [of_fid.get(name, name) for name in metrics or METRICS]
+    plain = [of_fid.get(name, name) for name in metrics or FEATURE_METRICS]
     return list(dict.fromkeys(plain)), embedding_name
 
 
@@ -268,12 +284,6 @@ class _Reader:
                 f"{name}: found images of {found}, but the first real ones are {wanted} (width×height×"
                 "channels): bring both to one size in the same way, with size for folders"
             )
-
-
-def _probabilities(network: Embedding, features: Tensor) -> Tensor | None:
-    if isinstance(network, ClassifierEmbedding) and network.classes == _IMAGENET_CLASSES:
-        return network.classify(features)
-    return None
 
 
 def _too_few(metrics: Sequence[str], n_real: int, n_fake: int, d: int) -> Iterator[str]:

@@ -296,17 +296,23 @@ class LikelihoodBound(_Measured):
 
     @abstractmethod
     def log_prob_bound(
-        self,
-        x: Tensor,
-        *,
-        particles: int,
-        condition: Tensor | None = None,
+        self, x: Tensor, *, particles: int, condition: Tensor | None = None,
         generator: torch.Generator | None = None,
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         """Importance-weighted bound with P particles (Burda et al., 2016), nats, shape (B,).
 
         P = 1 is the ELBO; the bound rises with P towards log p(x).
         """
+
+
+class LatentLikelihood(_Measured):
+    """Capability: z ~ N(0, I) and p(x|z) at hand, for estimates of log p(x) that ask the decoder alone."""
+
+    latent_dim: int
+
+    @abstractmethod
+    def log_likelihood(self, z: Tensor, x: Tensor) -> Tensor:
+        """log p(x|z) of codes (B, Z) and examples (B, *spec.shape), nats, shape (B,); differentiable by z."""
 
 
 class Encoder(ABC):
@@ -330,14 +336,9 @@ class Completer(ABC):
 
     @abstractmethod
     def complete(
-        self,
-        x: Tensor,
-        observed: Tensor,
-        *,
-        n: int = 1,
-        condition: Tensor | None = None,
+        self, x: Tensor, observed: Tensor, *, n: int = 1, condition: Tensor | None = None,
         generator: torch.Generator | None = None,
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         """Draw what is missing given *any* observed pixels, shape (n, B, *spec.shape).
 
         `observed` is a bool tensor that broadcasts to x; observed values come back unchanged.
@@ -377,7 +378,8 @@ class ClosedForm(Model):
 
 
 CAPABILITIES: tuple[type, ...] = (
-    Sampler, Likelihood, LikelihoodBound, Encoder, Completer, Translator, Critic, ClosedForm,
+    Sampler, Likelihood, LikelihoodBound, LatentLikelihood, Encoder, Completer, Translator, Critic,
+    ClosedForm,
 )  # fmt: skip
 
 

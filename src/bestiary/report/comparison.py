@@ -8,7 +8,7 @@ from bestiary.data.specs import ImageSpec
 from bestiary.report.figures import REAL_LOOK, curve_figure, key, learning_figure, look, term_looks
 from bestiary.report.images import columns, grid, pair_grid
 from bestiary.report.page import count, definitions, duration, figure, page, paragraph, section, text
-from bestiary.report.scores import charts_section, definitions_section, table_section
+from bestiary.report.scores import charts_section, definitions_section, others_section, table_section
 from bestiary.study.results import REAL, Comparison, Entry
 from bestiary.study.verdict import verdict
 
@@ -37,6 +37,7 @@ def render(comparison: Comparison) -> str:
         ("verdict", "Verdict", _verdict(comparison)),
         ("table", "Table", table_section(comparison)),
         ("scores", "Scores", charts_section(comparison)),
+        ("others", "Other scores", others_section(comparison)),
         ("samples", "Samples", _samples(comparison)),
         ("learning", "Learning", _learning(comparison)),
         ("curves", "Precision and recall", _curves(comparison)),

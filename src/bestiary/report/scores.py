@@ -1,53 +1,82 @@
 """The parts of a report that hold its numbers: the table, the charts and what each number means."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bestiary.metrics.results import Score
 from bestiary.report.figures import look, score_figure
 from bestiary.report.page import count, duration, figure, paragraph, section, table, text
-from bestiary.study.results import REAL, SCORES, Comparison, Entry, is_bound, show
+from bestiary.scores import SCORES
+from bestiary.study.results import REAL, Comparison, Entry, is_bound, show
 from bestiary.study.verdict import THRESHOLD, rank
 
-_ARROWS = {"lower": "↓", "higher": "↑"}
+_ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
 _PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z")
 
 
 def table_section(comparison: Comparison) -> str:
-    """Every model with what it spent and what it scored, and real data against real data below."""
+    """Every model with what it spent and its main scores, and real data against real data below."""
     names = _columns(comparison)
-    best = {name: rank(comparison, name).best for name in names if SCORES[name].ranked}
-    reasons = dict.fromkeys(entry.missing(name) for entry in comparison.entries for name in names)
-    marks = {reason: _mark(i) for i, reason in enumerate(filter(None, reasons))}
+    best, marks = _best(comparison, names), _marks(comparison, names)
     header = ["Model", "Parameters", "Examples seen", "Training", "Sampling<small>per 1,000</small>"]
-    header += [f"{text(SCORES[name].title)}&nbsp;{_ARROWS[SCORES[name].better]}" for name in names]
+    header += [_heading(name) for name in names]
     rows = []
     for entry in comparison.entries:
         row = [_model(entry), count(entry.parameters), _examples(entry), _training(entry)]
         row.append("–" if entry.sampling_seconds is None else duration(entry.sampling_seconds))
-        for name in names:
-            mark = marks.get(entry.missing(name), "")
-            row.append(_cell(name, entry.scores, best.get(name) == entry.model, mark))
+        row += [_entry_cell(entry, name, best, marks) for name in names]
         rows.append(row)
     floor = [f"{REAL}<small>other real data</small>", "", "", "", ""]
     floor += [_cell(name, comparison.floors) for name in names]
-    notes = [f"<sup>{mark}</sup> {text(reason)}." for reason, mark in marks.items()]
+    notes = [_legend(comparison, any(best.values())), *_explained(marks)]
     notes += [
         f"{text(e.model)} {text(e.status)}{f': {text(e.reason)}' if e.reason else ''}. It is not ranked."
         for e in comparison.entries
         if e.status != "finished"
     ]
-    listed = "".join(f"<li>{note}</li>" for note in [_legend(comparison, any(best.values())), *notes])
+    if comparison.notes:
+        notes += ["What to know before believing the numbers:", *(f"{text(n)}." for n in comparison.notes)]
     return section(
         "table",
         "The table",
         table("Scores and costs of all models", header, rows, floor if comparison.floors else ()),
-        f'<ul class="notes">{listed}</ul>',
+        _listed(notes),
+    )
+
+
+def others_section(comparison: Comparison) -> str:
+    """The scores that are not main ones, one below the other, with a column for each model."""
+    names = comparison.other_names
+    if not names:
+        return ""
+    best, marks = _best(comparison, names), _marks(comparison, names)
+    header = ["Score", *(_model(entry) for entry in comparison.entries)]
+    header += [REAL] if comparison.floors else []
+    rows = [
+        [
+            f"{_heading(name)}<small>{text(SCORES[name].unit)}</small>"
+            if SCORES[name].unit
+            else _heading(name),
+            *(_entry_cell(entry, name, best, marks) for entry in comparison.entries),
+            *([_cell(name, comparison.floors)] if comparison.floors else []),
+        ]
+        for name in names
+    ]
+    words = (
+        "The verdict does not rest on these: they say in other ways what the main scores say, or describe"
+        " the models."
+    )
+    return section(
+        "others",
+        "Other scores",
+        paragraph(words),
+        table("Other scores of all models", header, rows),
+        _listed(_explained(marks)),
     )
 
 
 def charts_section(comparison: Comparison) -> str:
-    """One small chart a score, the models below one another."""
+    """One small chart a main score, the models below one another."""
     panels = []
     for name in _columns(comparison):
         info, floor = SCORES[name], _known(comparison.floors, name)
@@ -58,7 +87,7 @@ def charts_section(comparison: Comparison) -> str:
         label = f"{info.title}: {', '.join(values)}" + (f"; {REAL} {show(floor)}" if floor else "")
         hollow = {model for model, _, score in rows if score and is_bound(name, score)}
         drawn = score_figure(f"score-{name}", rows, hollow, floor, label)
-        direction = f"{_ARROWS[info.better]} {info.better} is better"
+        direction = f"{_ARROWS[info.better]} {_direction(name)}"
         panels.append(figure(drawn, f"<b>{text(info.title)}</b> <small>{direction}</small>"))
     if not panels:
         return ""
@@ -88,7 +117,7 @@ def definitions_section(comparison: Comparison) -> str:
             for protocol, models in protocols.items()
         )
         items.append(
-            f'<div><h3>{text(info.title)}</h3><p class="kind">{unit}{info.better} is better</p>'
+            f'<div><h3>{text(info.title)}</h3><p class="kind">{unit}{_direction(name)}</p>'
             f'<p>{text(info.meaning)}</p><p class="protocol">{measured}</p></div>'
         )
     words = (
@@ -101,13 +130,43 @@ def definitions_section(comparison: Comparison) -> str:
 
 
 def _columns(comparison: Comparison) -> list[str]:
-    """The scores with a column of their own, the others standing below one of these."""
-    names = comparison.score_names
-    return [name for name in names if SCORES[name].beside not in names]
+    """The main scores with a column of their own, the others standing below one of these."""
+    return [name for name in comparison.main_names if SCORES[name].beside not in comparison.score_names]
 
 
-def _mark(index: int) -> str:
-    return chr(ord("a") + index) if index < 26 else str(index + 1)
+def _heading(name: str) -> str:
+    return f"{text(SCORES[name].title)}&nbsp;{_ARROWS[SCORES[name].better]}".removesuffix("&nbsp;")
+
+
+def _direction(name: str) -> str:
+    better = SCORES[name].better
+    return f"{better} is better" if better != "neither" else "neither high nor low is better"
+
+
+def _best(comparison: Comparison, names: Sequence[str]) -> dict[str, str | None]:
+    """The model that is distinguishably best by each score that puts models in order."""
+    return {name: rank(comparison, name).best for name in names if SCORES[name].ranked}
+
+
+def _marks(comparison: Comparison, names: Sequence[str]) -> dict[str, str]:
+    """Why scores are missing, to the letter that stands in their place."""
+    reasons = dict.fromkeys(entry.missing(name) for entry in comparison.entries for name in names)
+    return {
+        reason: chr(ord("a") + i) if i < 26 else str(i + 1) for i, reason in enumerate(filter(None, reasons))
+    }
+
+
+def _explained(marks: Mapping[str, str]) -> list[str]:
+    return [f"<sup>{mark}</sup> {text(reason)}." for reason, mark in marks.items()]
+
+
+def _listed(notes: Sequence[str]) -> str:
+    items = "".join(f"<li>{note}</li>" for note in notes)
+    return f'<ul class="notes">{items}</ul>' if items else ""
+
+
+def _entry_cell(entry: Entry, name: str, best: Mapping[str, str | None], marks: Mapping[str, str]) -> str:
+    return _cell(name, entry.scores, best.get(name) == entry.model, marks.get(entry.missing(name), ""))
 
 
 def _known(scores: Mapping[str, Score], name: str) -> Score | None:
@@ -116,7 +175,10 @@ def _known(scores: Mapping[str, Score], name: str) -> Score | None:
 
 
 def _any_bound(comparison: Comparison) -> bool:
-    return any(is_bound(name, score) for entry in comparison.entries for name, score in entry.scores.items())
+    names = comparison.main_names
+    return any(
+        is_bound(name, e.scores[name]) for e in comparison.entries for name in names if name in e.scores
+    )
 
 
 def _legend(comparison: Comparison, any_best: bool) -> str:

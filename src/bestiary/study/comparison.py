@@ -12,23 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bestiary import catalogue, metrics
 from bestiary.data.splits import Data
 from bestiary.errors import OptionError, StoppedError
 from bestiary.models.base import Model
 from bestiary.report import write_report
-from bestiary.runs.evaluation import (
-    DEFAULT_EMBEDDING,
-    METRICS,
-    Evaluation,
-    Evaluator,
-    SplitName,
-    check_metrics,
-)
+from bestiary.runs.evaluation import Evaluator, check_metrics
+from bestiary.runs.findings import Evaluation, SplitName
 from bestiary.runs.folder import Run, load
 from bestiary.runs.training import prepare, train
+from bestiary.scores import DEFAULT_EMBEDDING, METRICS
 from bestiary.study.results import Comparison, Entry, Images, Progress
 from bestiary.training.budget import parse_budget
 from bestiary.training.files import told_in_one_line
@@ -53,8 +48,8 @@ def compare(
     split: SplitName = "test",
     preset: catalogue.Preset = "laptop",
     settings: Mapping[str, Mapping[str, Any]] | None = None,
-    metrics: Sequence[str] = METRICS,
-    embedding: str = DEFAULT_EMBEDDING,
+    metrics: Sequence[str] | None = None,
+    embedding: str | nn.Module = DEFAULT_EMBEDDING,
     device: str = "auto",
     precision: Precision = "auto",
     resume: bool = False,
@@ -78,8 +73,8 @@ def compare(
         split: the split that is scored.
         preset: of the models that are given by name.
         settings: by model name, over the preset's.
-        metrics: of `bestiary.runs.evaluation.METRICS`.
-        embedding: of the network that turns images into features.
+        metrics: of `bestiary.scores.METRICS`; None for those that cost little and suit the data.
+        embedding: name of the network that turns images into features, or a network of your own.
         device, precision: see `train`.
         resume: use the models that are trained already, and go on with the one that is not.
         watch: the observers for the training of a model, by its name: a progress bar.
@@ -87,18 +82,25 @@ def compare(
         command: what the report names as the way to repeat it; by default this process's command line.
 
     Raises:
-        OptionError: an unknown model, setting, metric or budget; a model named twice.
+        OptionError: an unknown model, setting, metric, embedding or budget; a model named twice.
+        DataError: a metric or an embedding that these data do not have, or weights that are not installed.
         RunError: the folder is in use or cannot be written.
         StoppedError: Ctrl-C; what is trained is kept.
     """
     start = time.perf_counter()
-    check_metrics(metrics)
+    if metrics is not None:
+        check_metrics(metrics)
     amount = parse_budget(budget)
     arms = _arms(data, models, preset, settings or {}, seed)
     for model in arms.values():
         amount.check(endless=data.train.endless, players=model.players() or [amount.player or ""])
+    evaluator = Evaluator(data, n=n, split=split, embedding=embedding, seed=seed)
     folder = Path(out)
     prepare(folder, resume)
+    say("scoring real data against real data")  # first, so that what cannot be scored is told before training
+    floor = evaluator.floor(metrics)
+    for note in floor.notes:
+        say(f"note: {note}")
     runs = {}
     for name, model in arms.items():
         say(f"training {name} ({model.parameter_count:,} parameters) for {budget}")
@@ -112,13 +114,10 @@ def compare(
                 " what is trained is kept: the same command with --resume goes on"
             )
         runs[name] = run
-    evaluator = Evaluator(data, n=n, split=split, embedding_name=embedding, seed=seed)
     entries = []
     for name, run in runs.items():
         say(f"scoring {name}")
         entries.append(_entry(name, run, arms[name], evaluator, metrics, folder))
-    say("scoring real data against real data")
-    floor = evaluator.floor(metrics)
     comparison = Comparison(
         data=data.name,
         spec=data.spec,
@@ -133,6 +132,7 @@ def compare(
         floors=floor.scores,
         floor_precision=_curve(floor.precision),
         floor_recall=_curve(floor.recall),
+        notes=tuple(floor.notes),
         real=_pictures(evaluator.real[:SHOWN]),
         command=command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         versions={name: version(name) for name in ("bestiary", "torch", "numpy", "scikit-learn")}
@@ -173,14 +173,14 @@ def _arms(
 
 
 def _entry(
-    name: str, run: Run, model: Model, evaluator: Evaluator, names: Sequence[str], folder: Path
+    name: str, run: Run, model: Model, evaluator: Evaluator, names: Sequence[str] | None, folder: Path
 ) -> Entry:
     state, config = run.state, run.config
     clock = state["clock"]
     known = catalogue.CATALOGUE.get(name)
     found = Evaluation()
     if state["status"] == "diverged":
-        found.unavailable = dict.fromkeys(names, "the training diverged")
+        found.lack(METRICS, "the training diverged")
     else:
         found = evaluator.evaluate(load(run.folder, model=type(model)), names)
     return Entry(

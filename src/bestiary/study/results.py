@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bestiary.data.specs import Spec, spec_from_dict, spec_to_dict
 from bestiary.errors import OptionError, RunError
 from bestiary.metrics.results import Score
+from bestiary.scores import SCORES
 
 Status = Literal["finished", "diverged", "stopped"]
 Images = NDArray[np.uint8]
@@ -23,83 +24,6 @@ Curve = NDArray[np.float64]
 
 FORMAT = 1
 REAL = "real/real"
-
-
-@dataclass(frozen=True)
-class ScoreInfo:
-    """How to read one kind of score.
-
-    Attributes:
-        metric: the metric that gives it; one metric may give several scores.
-        title: its name in a heading or a sentence.
-        unit: of the value, "" for a pure number.
-        better: which direction is better.
-        meaning: one sentence for somebody who has not met it.
-        ranked: whether models are put in order by it; not where it repeats another score, or where only
-            the distance to real data counts.
-        beside: the score under whose value it stands in a table, where a model has that one too.
-    """
-
-    metric: str
-    title: str
-    unit: str
-    better: Literal["lower", "higher"]
-    meaning: str
-    ranked: bool = True
-    beside: str = ""
-
-
-SCORES: Mapping[str, ScoreInfo] = {
-    "bits_per_dim": ScoreInfo(
-        "likelihood", "Bits per dimension", "bits/dim", "lower",
-        "Negative log-likelihood of unseen data per pixel value: the bits that coding it with the model"
-        " would cost.",
-    ),
-    "elbo_bits_per_dim": ScoreInfo(
-        "likelihood", "ELBO per dimension", "bits/dim", "lower",
-        "The negative evidence lower bound, what such models are trained on: a looser bound on bits/dim.",
-        ranked=False, beside="bits_per_dim",
-    ),
-    "nats": ScoreInfo(
-        "likelihood", "Negative log-likelihood", "nats", "lower",
-        "The same likelihood for one whole example, in nats (bits/dim × dimensions × ln 2).",
-        beside="bits_per_dim",
-    ),
-    "elbo_nats": ScoreInfo(
-        "likelihood", "ELBO", "nats", "lower", "The negative evidence lower bound of one whole example.",
-        ranked=False, beside="nats",
-    ),
-    "frechet": ScoreInfo(
-        "frechet", "Fréchet distance", "", "lower",
-        "Distance between two Gaussians, one fitted to the features of real images, one to those of samples;"
-        " it is not zero between two sets of real images, so that floor stands beside it.",
-    ),
-    "prd_f8": ScoreInfo(
-        "prd", "PRD recall (F8)", "", "higher",
-        "How much of the real data the samples cover: the F-measure of the precision–recall curve that weighs"
-        " recall 8 times as much as precision.",
-    ),
-    "prd_f1_8": ScoreInfo(
-        "prd", "PRD precision (F1/8)", "", "higher",
-        "How much of what is sampled looks like real data: the F-measure of the same curve that weighs"
-        " precision 8 times as much as recall.",
-    ),
-    "classes_found": ScoreInfo(
-        "classes", "Classes found", "", "higher",
-        "The classes that a classifier trained on real data finds in at least 2 % of the samples each.",
-    ),
-    "class_confidence": ScoreInfo(
-        "classes", "Class confidence", "", "higher",
-        "The probability that this classifier gives to its own decision, averaged over the samples; blurred"
-        " or mixed samples lower it.",
-    ),
-    "memorisation": ScoreInfo(
-        "memorisation", "Memorisation", "", "lower",
-        "How much closer samples lie to training images than unseen real images do; a model that replays its"
-        " training set scores far above real/real.",
-        ranked=False,
-    ),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -192,6 +116,7 @@ class Comparison:
         entries: the models, in the order in which they were named.
         floors: what real data score against real data.
         floor_precision, floor_recall: the PRD curve of real against real, or None.
+        notes: what to know before believing the scores, a line each.
         real: real images, uint8 (n, C, H, W), 0 is black and 255 white, or None.
         command: what repeats the comparison.
         versions: of the package and of what it is built on.
@@ -218,6 +143,7 @@ class Comparison:
     floors: Mapping[str, Score] = field(default_factory=dict)
     floor_precision: Curve | None = None
     floor_recall: Curve | None = None
+    notes: Sequence[str] = ()
     real: Images | None = None
 
     def __post_init__(self) -> None:
@@ -230,6 +156,18 @@ class Comparison:
     def score_names(self) -> list[str]:
         """The scores that any model has, in the order of `SCORES`."""
         return [name for name in SCORES if any(name in entry.scores for entry in self.entries)]
+
+    @property
+    def main_names(self) -> list[str]:
+        """Those that the verdict rests on; all of them where none is a main score."""
+        names = self.score_names
+        return [name for name in names if SCORES[name].main] or names
+
+    @property
+    def other_names(self) -> list[str]:
+        """Those that the verdict does not rest on, without those that stand beside another score."""
+        names, main = self.score_names, self.main_names
+        return [name for name in names if name not in main and SCORES[name].beside not in names]
 
     def save(self, folder: Path) -> None:
         """Write `comparison.json`, `comparison.csv` and `comparison.npz` into an existing folder."""
@@ -286,6 +224,7 @@ class Comparison:
             known: dict[str, Any] = {"entries": [_entry(e, arrays, f"{i}_") for i, e in enumerate(entries)]}
             known["spec"] = spec_from_dict(plain.pop("spec"))
             known["floors"] = _scores(plain.pop("floors"))
+            known["notes"] = tuple(plain.pop("notes", ()))
             seconds_total = _number(plain.pop("seconds_total"))
             return cls(**plain, **known, seconds_total=seconds_total, **_arrays(cls, arrays, ""))
         except (
@@ -308,7 +247,8 @@ def is_bound(name: str, score: Score) -> bool:
     dequantised data, which only bounds the probability of the data themselves.
     """
     protocol = score.protocol.lower()
-    return SCORES[name].metric == "likelihood" and ("exact" not in protocol or "bound" in protocol)
+    likelihood = SCORES[name].metric in ("likelihood", "annealed")
+    return likelihood and ("exact" not in protocol or "bound" in protocol)
 
 
 def show(score: Score) -> str:

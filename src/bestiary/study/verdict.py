@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from bestiary.metrics.results import Score
-from bestiary.study.results import SCORES, Comparison, is_bound, show
+from bestiary.scores import SCORES
+from bestiary.study.results import Comparison, is_bound, show
 
 THRESHOLD = 2.0
 # How often two equal scores with normal errors differ by more than THRESHOLD: P(|N(0, 1)| > 2).
@@ -84,11 +85,11 @@ def rank(comparison: Comparison, name: str) -> Ranking:
 
 
 def ranked_scores(comparison: Comparison) -> dict[str, Ranking]:
-    """Rankings by every score that at least one finished model has, and that puts models in order.
+    """Rankings by every main score that at least one finished model has, and that puts models in order.
 
     Nats are left out where there are bits/dim, which are the same number in another unit.
     """
-    rankings = {name: rank(comparison, name) for name, info in SCORES.items() if info.ranked}
+    rankings = {name: rank(comparison, name) for name in comparison.main_names if SCORES[name].ranked}
     rankings = {name: ranking for name, ranking in rankings.items() if ranking.values}
     if "bits_per_dim" in rankings:
         rankings.pop("nats", None)
@@ -109,7 +110,7 @@ def verdict(comparison: Comparison) -> tuple[Finding, ...]:
         named = [f"{e.model} {e.status}" + (f" ({e.reason})" if e.reason else "") for e in unfinished]
         rule = "What did not use its whole budget is not put in order."
         findings.append(Finding("Not ranked", f"{'; '.join(named)}. {rule}"))
-    return (*findings, _limits(rankings))
+    return (*findings, _limits(comparison, rankings))
 
 
 def _overall(comparison: Comparison, rankings: Mapping[str, Ranking]) -> Finding:
@@ -121,7 +122,7 @@ def _overall(comparison: Comparison, rankings: Mapping[str, Ranking]) -> Finding
     winner = next((model for model in finished if _wins(model, contested)), None)
     if winner:
         text = "Beyond the error bars, where there are any, on these data, at this budget and with this seed."
-        return Finding(f"{winner} is best by every score that ranks models here", text + bounds)
+        return Finding(f"{winner} is best by every score that the verdict rests on", text + bounds)
     leads: dict[tuple[str, ...], list[str]] = {}
     for ranking in contested:
         if ranking.has_errors:
@@ -287,7 +288,7 @@ def _memorisation(comparison: Comparison) -> list[Finding]:
     return [Finding("Memorisation", f"Unseen real data score {show(floor)}. {answer}")]
 
 
-def _limits(rankings: Mapping[str, Ranking]) -> Finding:
+def _limits(comparison: Comparison, rankings: Mapping[str, Ranking]) -> Finding:
     text = (
         f"Two scores are called distinguishable when they differ by more than {THRESHOLD:g} standard errors"
         " of their difference. The error bars cover the finite number of examples only, not the luck of the"
@@ -303,6 +304,8 @@ def _limits(rankings: Mapping[str, Ranking]) -> Finding:
         compared = f"{pairs} pairs were" if pairs > 1 else "One pair was"
         chance = f"about {pairs * _BY_CHANCE:.2g} by chance alone"
         text += f" {compared} compared; if all models were equal, this rule would still separate {chance}."
+    if comparison.other_names:
+        text += " The verdict rests on the main scores; the others have a table of their own."
     return Finding("What the error bars leave out", text)
 
 

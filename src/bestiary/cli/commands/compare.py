@@ -27,6 +27,7 @@ from bestiary.cli.options import (
 )
 from bestiary.cli.output import duration, print_heading, print_json, print_table
 from bestiary.errors import OptionError
+from bestiary.scores import DEFAULT_EMBEDDING, SCORES
 
 if TYPE_CHECKING:
     from bestiary.study.results import Comparison
@@ -79,7 +80,6 @@ def compare(
     loaded = open_data(data or DEFAULT_DATA, parse_assignments(data_set or [], "--data-set"))
 
     from bestiary.cli.progress import Reporter
-    from bestiary.runs.evaluation import DEFAULT_EMBEDDING, METRICS
     from bestiary.runs.folder import next_folder
     from bestiary.study import compare as compare_models
 
@@ -95,7 +95,7 @@ def compare(
             split=split,
             preset=preset or "laptop",
             settings=settings,
-            metrics=metrics or METRICS,
+            metrics=metrics,
             embedding=embedding or DEFAULT_EMBEDDING,
             device=device,
             precision=precision or "auto",
@@ -117,7 +117,7 @@ def _by_model(assignments: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _tell(comparison: "Comparison", folder: Path, as_json: bool) -> None:
-    from bestiary.study.results import REAL, SCORES, is_bound, show
+    from bestiary.study.results import REAL, is_bound, show
     from bestiary.study.verdict import verdict
 
     report, findings = folder / "report.html", verdict(comparison)
@@ -131,7 +131,8 @@ def _tell(comparison: "Comparison", folder: Path, as_json: bool) -> None:
             }
         )
         return
-    scores = [name for name in comparison.score_names if SCORES[name].beside not in comparison.score_names]
+    shown = comparison.main_names  # the report has the others
+    scores = [name for name in shown if SCORES[name].beside not in shown]
 
     def cells(found: Any) -> list[str]:
         return [

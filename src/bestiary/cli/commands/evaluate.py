@@ -14,6 +14,7 @@ from bestiary.cli.options import (
 )
 from bestiary.cli.output import print_json, print_table, say
 from bestiary.errors import OptionError, unknown_name
+from bestiary.scores import DEFAULT_EMBEDDING, EMBEDDINGS, SCORES
 
 
 def evaluate(
@@ -38,17 +39,16 @@ def evaluate(
     if settings and data is None:
         raise OptionError("--data-set: found without --data, wanted the name of the data too")
 
-    from bestiary.metrics.embeddings import NAMES
     from bestiary.runs import evaluate as evaluate_run
     from bestiary.runs import open_run
-    from bestiary.runs.evaluation import DEFAULT_EMBEDDING, METRICS, check_metrics, plain_scores
+    from bestiary.runs.evaluation import check_metrics, plain_scores
     from bestiary.runs.folder import check_same_data
     from bestiary.study.results import is_bound, show
 
     opened = open_run(run)
-    check_metrics(metrics or METRICS)
-    if embedding is not None and embedding not in NAMES:
-        raise unknown_name("embedding", embedding, NAMES)
+    check_metrics(metrics or ())
+    if embedding is not None and embedding not in EMBEDDINGS:
+        raise unknown_name("embedding", embedding, EMBEDDINGS)
     loaded = None if data is None else open_data(data, settings)
     if loaded is not None:
         check_same_data(opened.config.spec, loaded, f"RUN: {run}")
@@ -56,7 +56,7 @@ def evaluate(
     scores = evaluate_run(
         opened,
         loaded,
-        metrics=metrics or METRICS,
+        metrics=metrics,
         n=n,
         split=split,
         embedding=embedding or DEFAULT_EMBEDDING,
@@ -67,9 +67,14 @@ def evaluate(
         print_json(plain_scores(scores))
         return
     print_table(
-        ["score", "value", "protocol"],
+        ["score", "value", "better", "protocol"],
         [
-            [name, f"{'≤ ' if is_bound(name, score) else ''}{show(score)}", score.protocol]
+            [
+                name,
+                f"{'≤ ' if is_bound(name, score) else ''}{show(score)}",
+                SCORES[name].better,
+                score.protocol,
+            ]
             for name, score in scores.items()
         ],
         right=["value"],

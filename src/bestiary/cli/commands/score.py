@@ -4,32 +4,17 @@ from typing import Annotated
 
 import typer
 
-from bestiary.cli.options import Device, EmbeddingName, Json, Metrics, Seed, whole_number
+from bestiary.cli.options import Device, EmbeddingName, FeatureMetrics, Json, Seed, whole_number
 from bestiary.cli.output import print_json, print_table, say
+from bestiary.scores import SCORES
 
-# What each score is about, and whether more is better.
-_ABOUT = {
-    "frechet": ("both", "lower"),
-    "frechet-extrapolated": ("both", "lower"),
-    "fid": ("both", "lower"),
-    "fid-extrapolated": ("both", "lower"),
-    "kernel": ("both", "lower"),
-    "kid": ("both", "lower"),
-    "prd-f8": ("diversity", "higher"),
-    "prd-f1/8": ("fidelity", "higher"),
-    "precision": ("fidelity", "higher"),
-    "recall": ("diversity", "higher"),
-    "density": ("fidelity", "higher"),
-    "coverage": ("diversity", "higher"),
-    "inception-score": ("both", "higher"),
-}
 _METAVAR = "FOLDER|FILE"
 
 
 def score(
     real: Annotated[str, typer.Option(metavar=_METAVAR, help="Real images: a folder, .npy or .npz.")],
     fake: Annotated[str, typer.Option(metavar=_METAVAR, help="Samples, in the same form.")],
-    metrics: Metrics = None,
+    metrics: FeatureMetrics = None,
     embedding: EmbeddingName = None,
     n: Annotated[
         int,
@@ -50,9 +35,8 @@ def score(
     """Score samples against real data without a model: two folders of images, or arrays.
 
     An array is an .npy or .npz of images (uint8, or floats in [0, 1], of shape (n, h, w), (n, h, w, c) or
-    (n, c, h, w)) or of features (n, d). Scores: frechet, kernel, prd, manifold (precision, recall, density,
-    coverage), inception-score. fid and kid are frechet and kernel on the network that the FID was defined
-    with, and choose it.
+    (n, c, h, w)) or of features (n, d). manifold is precision, recall, density and coverage; fid and kid are
+    frechet and kernel on the network that the FID was defined with, and choose it.
     """
     from bestiary.cli.counting import Counting
     from bestiary.metrics.table import score_files
@@ -82,7 +66,7 @@ def score(
     print_table(
         ["score", "value", "better", "judges", "protocol"],
         [
-            [name, show(found), _ABOUT[name][1], _ABOUT[name][0], found.protocol]
+            [name, show(found), SCORES[name].better, SCORES[name].judges, found.protocol]
             for name, found in table.scores.items()
         ],
         right=["value"],

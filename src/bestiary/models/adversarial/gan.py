@@ -10,6 +10,7 @@ from torch.optim import Adam
 
 from bestiary.config import Ge, Gt, Le, Lt, Search
 from bestiary.data.specs import ImageSpec, PointSpec, Spec
+from bestiary.distributions.observation import at_least_float32
 from bestiary.errors import DataError
 from bestiary.models.base import Clock, Critic, Model, Move, Player, Sampler, Step
 from bestiary.networks import infogan
@@ -120,7 +121,7 @@ class GAN(Model, Sampler, Critic):
         """J_D; real and generated examples pass as batches of their own, so batch norm sees each law."""
         with torch.no_grad():
             fake = self.generate(self.prior(step))
-        real_logits, fake_logits = self.discriminator(step.x), self.discriminator(fake)
+        real_logits, fake_logits = self.discriminate(step.x), self.discriminate(fake)
         return {
             "loss": self.game.discriminator_cost(real=real_logits, fake=fake_logits),
             "real_logit": real_logits.mean(),
@@ -129,7 +130,7 @@ class GAN(Model, Sampler, Critic):
 
     def generator_cost(self, step: Step) -> dict[str, Tensor]:
         """J_G."""
-        fake_logits = self.discriminator(self.generate(self.prior(step)))
+        fake_logits = self.discriminate(self.generate(self.prior(step)))
         return {"loss": self.game.generator_cost(fake=fake_logits)}
 
     def prior(self, step: Step) -> Tensor:
@@ -138,8 +139,12 @@ class GAN(Model, Sampler, Critic):
 
     def generate(self, z: Tensor) -> Tensor:
         """G(z), shape (B, *spec.shape)."""
-        raw: Tensor = self.generator(z)
+        raw = at_least_float32(self.generator(z))
         return torch.sigmoid(raw) if isinstance(self.spec, ImageSpec) else raw
+
+    def discriminate(self, x: Tensor) -> Tensor:
+        """D's raw output, shape (B, 1)."""
+        return at_least_float32(self.discriminator(x))
 
     def sample(
         self, n: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
@@ -152,5 +157,4 @@ class GAN(Model, Sampler, Critic):
     def score(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         """See `Critic.score`."""
         with self.evaluation():
-            logits: Tensor = self.discriminator(x)
-        return logits.squeeze(1)
+            return self.discriminate(x).squeeze(1)

@@ -14,6 +14,7 @@ from bestiary.distributions.observation import ObservationName, Treatment, at_le
 from bestiary.models.base import (
     Clock,
     Encoder,
+    LatentLikelihood,
     LikelihoodBound,
     Model,
     Move,
@@ -27,7 +28,7 @@ from bestiary.networks.mlp import mlp
 from bestiary.objectives.bounds import gaussian_kl, gaussian_log_prob, importance_weighted_bound
 
 
-class VAE(Model, Sampler, LikelihoodBound, Encoder):
+class VAE(Model, Sampler, LikelihoodBound, LatentLikelihood, Encoder):
     r"""z ~ N(0, I), x ~ p(x|z), trained through an encoder q(z|x) = N(μ(x), σ(x)²) by the bound
 
     .. math::
@@ -125,7 +126,7 @@ class VAE(Model, Sampler, LikelihoodBound, Encoder):
         """The negative bound (eq. 10 with one sample and the KL in closed form)."""
         mu, log_sigma = self.posterior(step.x)
         z = mu + log_sigma.exp() * step.normal(self.latent_dim)
-        reconstruction = self.observation.log_prob(self.decoder(z), step.x).mean()
+        reconstruction = self.log_likelihood(z, step.x).mean()
         kl = gaussian_kl(mu, log_sigma).mean()
         return {"loss": kl - reconstruction, "reconstruction": reconstruction, "kl": kl}
 
@@ -134,6 +135,10 @@ class VAE(Model, Sampler, LikelihoodBound, Encoder):
         mu, log_sigma = at_least_float32(self.encoder(x)).chunk(2, dim=1)
         return mu, log_sigma.clamp(-10, 5)
 
+    def log_likelihood(self, z: Tensor, x: Tensor) -> Tensor:
+        """See `LatentLikelihood.log_likelihood`."""
+        return self.observation.log_prob(self.decoder(z), x)
+
     def elbo(
         self, x: Tensor, *, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
@@ -141,7 +146,7 @@ class VAE(Model, Sampler, LikelihoodBound, Encoder):
         with self.evaluation():
             mu, log_sigma = self.posterior(x)
             z = mu + log_sigma.exp() * self.normal(*mu.shape, generator=generator)
-            return self.observation.log_prob(self.decoder(z), x) - gaussian_kl(mu, log_sigma)
+            return self.log_likelihood(z, x) - gaussian_kl(mu, log_sigma)
 
     def log_prob_bound(
         self,
@@ -157,7 +162,7 @@ class VAE(Model, Sampler, LikelihoodBound, Encoder):
             log_weights = []
             for _ in range(particles):
                 z = mu + log_sigma.exp() * self.normal(*mu.shape, generator=generator)
-                log_joint = gaussian_log_prob(z) + self.observation.log_prob(self.decoder(z), x)
+                log_joint = gaussian_log_prob(z) + self.log_likelihood(z, x)
                 log_weights.append(log_joint - gaussian_log_prob(z, mu, log_sigma))
             return importance_weighted_bound(torch.stack(log_weights))
 

@@ -1,0 +1,160 @@
+"""What a model itself says of unseen real examples: likelihoods, codes, reconstructions."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from bestiary import metrics
+from bestiary.data.specs import ImageSpec
+from bestiary.data.splits import Batch
+from bestiary.errors import DataError
+from bestiary.metrics.results import Score
+from bestiary.models.base import Encoder, LatentLikelihood, Likelihood, LikelihoodBound, Model
+from bestiary.runs.findings import Evaluation, Reference
+
+PARTICLES = 32
+PAIRS = 500  # of an image and its reconstruction: LPIPS takes 0.01 s for each
+ANNEALED = 50  # examples
+_TEMPERATURES = 300
+_CHAINS = 8
+_CHUNK = 250
+
+_LogProb = Callable[[Tensor, Tensor | None, torch.Generator], Tensor]
+
+
+def add_model_score(metric: str, model: Model, reference: Reference, found: Evaluation) -> None:
+    """Add what one metric of `bestiary.scores.METRICS` of a "model" says, or why it says nothing."""
+    {
+        "likelihood": _likelihood,
+        "annealed": _annealed,
+        "active-units": _active_units,
+        "reconstruction": _reconstruction,
+    }[metric](model, reference, found)
+
+
+def _likelihood(model: Model, reference: Reference, found: Evaluation) -> None:
+    kinds: dict[str, _LogProb] = {}
+    if isinstance(model, Likelihood):
+        exact = model
+        kinds["exact"] = lambda x, condition, _: exact.log_prob(x, condition=condition)
+    elif isinstance(model, LikelihoodBound):
+        bound = model
+        kinds[f"importance-weighted bound, {PARTICLES} particles"] = lambda x, condition, generator: (
+            bound.log_prob_bound(x, particles=PARTICLES, condition=condition, generator=generator)
+        )
+        kinds["elbo"] = lambda x, condition, generator: bound.elbo(
+            x, condition=condition, generator=generator
+        )
+    else:
+        found.lack(["likelihood"], f"{type(model).__name__} has no likelihood")
+        return
+    treatment = _treatment(model)
+    for prefix, (kind, log_prob) in zip(("", "elbo_"), kinds.items(), strict=False):
+        generator = reference.generator(1)
+        with torch.no_grad():
+            parts = [
+                log_prob(batch.x, batch.condition, generator).cpu()
+                for batch in _batches(model, reference, reference.n)
+            ]
+        protocol = f"likelihood[{kind}, {treatment}, n={reference.n}, {reference.split}]"
+        _add_nats(prefix, -torch.cat(parts).double(), protocol, model, found)
+
+
+def _annealed(model: Model, reference: Reference, found: Evaluation) -> None:
+    if not isinstance(model, LatentLikelihood):
+        found.lack(["annealed"], f"{type(model).__name__} has no p(x|z) that could be annealed")
+        return
+    if model.spec.condition is not None:
+        found.lack(["annealed"], "it is for models without a condition")
+        return
+    x = reference.examples[: min(reference.n, ANNEALED)].x.to(model.device)
+    decoder = model
+    with model.evaluation():
+        annealed = metrics.annealed_log_likelihood(
+            x,
+            log_likelihood=lambda z, rows: decoder.log_likelihood(z.to(rows.dtype), rows),
+            prior=metrics.standard_normal(model.latent_dim),
+            treatment=_treatment(model),
+            temperatures=_TEMPERATURES,
+            chains=_CHAINS,
+            generator=reference.generator(4),
+        )
+    _add_nats("annealed_", -annealed.per_example, _of_split(annealed, reference).protocol, model, found)
+
+
+def _active_units(model: Model, reference: Reference, found: Evaluation) -> None:
+    if not isinstance(model, Encoder):
+        found.lack(["active-units"], f"{type(model).__name__} has no encoder")
+        return
+    with torch.no_grad():
+        means = [
+            model.encode(batch.x, condition=batch.condition).cpu()
+            for batch in _batches(model, reference, reference.n)
+        ]
+    found.add("active_units", _of_split(metrics.active_units(means=torch.cat(means)), reference))
+
+
+def _reconstruction(model: Model, reference: Reference, found: Evaluation) -> None:
+    if not isinstance(model, Encoder):
+        found.lack(["reconstruction"], f"{type(model).__name__} has no encoder")
+        return
+    if not isinstance(model.spec, ImageSpec):
+        found.lack(["reconstruction"], f"{reference.data.name} has no images")
+        return
+    real, copies = [], []
+    with torch.no_grad():
+        for batch in _batches(model, reference, min(reference.n, PAIRS)):
+            real.append(batch.x.cpu())
+            copies.append(model.reconstruct(batch.x, condition=batch.condition).cpu())
+    pairs = {"real": torch.cat(real), "fake": torch.cat(copies)}
+    smaller_side = min(model.spec.height, model.spec.width)
+    kinds: dict[str, Callable[[], Score]] = {
+        "psnr": lambda: metrics.psnr(**pairs),
+        "ssim": lambda: metrics.ssim(**pairs),
+        "lpips": lambda: metrics.lpips(**pairs, network="alex" if smaller_side >= 31 else "vgg"),
+    }
+    for name, measure in kinds.items():
+        try:
+            score = measure()
+        except DataError as error:  # images that are too small, or weights that are not installed
+            found.lack([name], str(error))
+        else:
+            found.add(name, _of_split(score, reference), infinite="reconstructions are equal to the images")
+
+
+def _batches(model: Model, reference: Reference, n: int) -> Iterator[Batch]:
+    return (batch.to(model.device) for batch in reference.examples.batches(_CHUNK, limit=n))
+
+
+def _treatment(model: Likelihood | LikelihoodBound | LatentLikelihood) -> str:
+    return {
+        "mass": f"log mass of {getattr(model.spec, 'levels', '')} levels",
+        "dequantised": "dequantised bound",
+        "density": "density",
+        "grey Bernoulli": "Bernoulli formula on grey levels, the likelihood of nothing",
+    }[model.treatment]
+
+
+def _add_nats(
+    prefix: str,
+    nats: Tensor,
+    protocol: str,
+    model: Likelihood | LikelihoodBound | LatentLikelihood,
+    found: Evaluation,
+) -> None:
+    """The mean of −log p(x) of examples (n,), and the same in bits/dim where that has a meaning."""
+    n, value, error = len(nats), float(nats.mean()), float(nats.std()) / math.sqrt(len(nats))
+    found.add(f"{prefix}nats", Score(value, error, n, 0, protocol))
+    if model.treatment in ("mass", "dequantised"):
+        per_bit = math.log(2) * model.spec.dimensions
+        found.add(f"{prefix}bits_per_dim", Score(value / per_bit, error / per_bit, n, 0, protocol))
+    else:
+        found.lack([f"{prefix}bits_per_dim"], f"a {_treatment(model)} has no bits/dim")
+
+
+def _of_split(score: Score, reference: Reference) -> Score:
+    """The same score with the split in its name."""
+    protocol = f"{score.protocol.removesuffix(']')}, {reference.split}]"
+    return Score(score.value, score.error, score.n_real, score.n_fake, protocol)
