@@ -72,8 +72,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="JSON file for the result; it is printed in any case")
     options = parser.parse_args()
-    table: dict[str, dict[str, dict[str, float]]] = {}
+    sizes = {name: getattr(options, name) for name in ("n", "n_fake", "dim", "repetitions", "seed")}
+    stored = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
+    same = all(stored.get(name) == value for name, value in sizes.items())
+    table: dict[str, dict[str, dict[str, float]]] = stored["table"] if stored and same else {}
     for law in options.laws:
+        if law in table:  # goes on where it was stopped; remove the file to start over
+            continue
         shift, scale = LAWS[law]
         generator = torch.Generator().manual_seed(options.seed)
         drawn: dict[str, list[tuple[float, float]]] = {}
@@ -94,7 +99,7 @@ def main() -> None:
                 "command": " ".join(["python", *sys.argv]),
                 "date": time.strftime("%Y-%m-%d"),
                 "versions": {name: importlib.metadata.version(name) for name in ("torch", "scikit-learn")},
-                **{name: getattr(options, name) for name in ("n", "n_fake", "dim", "repetitions", "seed")},
+                **sizes,
             }
             options.out.write_text(json.dumps({**about, "table": table}, indent=1) + "\n")
 
