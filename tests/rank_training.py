@@ -3,6 +3,7 @@
 python rank_training.py FOLDER
 """
 
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from bestiary.models import Model, Move, Player
 from bestiary.testing import random_data
 from bestiary.training.budget import parse_budget
 from bestiary.training.loop import Training
+from bestiary.training.ranks import join_ranks
 from bestiary.training.runtime import choose_runtime
 
 
@@ -104,3 +106,5 @@ def main(folder):
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    join_ranks().largest(0.0)  # all are done
+    os._exit(0)  # gloo's threads now and then abort the interpreter's own end, when all is written
