@@ -64,7 +64,9 @@ def main():
             "date": time.strftime("%Y-%m-%d"),
             "cpu_seconds": found.get("about", {}).get("cpu_seconds", {}) | {name: seconds},
         }
-        STORED.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(found, indent=1, ensure_ascii=False)
+        STORED.write_text(text + "\n")
+        found = json.loads(text)  # as it is read when it is only drawn
         print(f"{name}: {seconds} s", file=sys.stderr, flush=True)
     missing = set(names) - set(found)
     if missing:
