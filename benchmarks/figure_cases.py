@@ -204,7 +204,11 @@ def prd(clothes):
 def memorisation(clothes):
     """Samples of which a known share are training images, exact or mirrored; the others were never seen."""
     unseen, m = clothes.features("other real"), 2000
-    found = {"exact": {}, "mirrored": {}, "frechet": {}}
+    pixels = {
+        name: clothes.images(name)[:N].flatten(1).float()
+        for name in ("real", "copies", "mirrored copies", "other real")
+    }
+    found = {"exact": {}, "mirrored": {}, "mirrored, pixels": {}, "frechet": {}}
     for share in (0, 0.1, 0.25, 0.5, 0.75, 1):
         copied = round(share * m)
 
@@ -216,6 +220,12 @@ def memorisation(clothes):
         mirrored = mixed(clothes.features("mirrored copies"), unseen)
         found["exact"][share] = plain(metrics.memorisation(**about, fake=exact))
         found["mirrored"][share] = plain(metrics.memorisation(**about, fake=mirrored))
+        of_pixels = metrics.memorisation(
+            train=pixels["copies"],
+            held_out=pixels["real"],
+            fake=mixed(pixels["mirrored copies"], pixels["other real"]),
+        )
+        found["mirrored, pixels"][share] = plain(of_pixels)
         found["frechet"][share] = plain(metrics.frechet_distance(real=about["held_out"], fake=exact))
     return found
 
