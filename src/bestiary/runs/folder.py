@@ -235,7 +235,7 @@ def read_config(folder: Path) -> RunConfig:
             f"{path}: is not the file that the run was started with, going by state.json: put back the one"
             " that was, or delete state.json if it is that which is damaged"
         )
-    if written > FORMAT:
+    if not isinstance(written, int) or written > FORMAT:
         raise RunError(f"{path}: format {written} was written by a newer bestiary: update the package")
     return config
 
