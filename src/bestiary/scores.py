@@ -224,8 +224,8 @@ SCORES: Mapping[str, ScoreInfo] = {
     ),
     "memorisation": ScoreInfo(
         "memorisation", "Memorisation", "", "lower",
-        "How much closer samples lie to training images than unseen real images do; a model that replays its"
-        " training set scores far above real/real.",
+        "Share of samples whose nearest real image is one the model was trained on, beyond chance: 0 for a"
+        " model that has learnt the law, 1 for one that replays its training set.",
         main=True, ranked=False,
     ),
     "active_units": ScoreInfo(
