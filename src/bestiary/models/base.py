@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bestiary.config import plain, resolve
-from bestiary.data.specs import ImageSpec, Spec
+from bestiary.data.specs import Spec
 from bestiary.data.splits import Batch, Split
 from bestiary.distributions.observation import Treatment
-from bestiary.errors import BestiaryError, DataError
+from bestiary.errors import BestiaryError
 
 
 @dataclass
@@ -387,14 +387,3 @@ def capabilities(model: Model | type[Model]) -> tuple[str, ...]:
     """Names of the capabilities that a model declares by inheritance."""
     kind = model if inspect.isclass(model) else type(model)
     return tuple(c.__name__ for c in CAPABILITIES if issubclass(kind, c))
-
-
-def image_spec(spec: Spec, model: str) -> ImageSpec:
-    """The spec as an `ImageSpec`, for models of images alone.
-
-    Raises:
-        DataError: the data are no images.
-    """
-    if not isinstance(spec, ImageSpec):
-        raise DataError(f"spec: {model} is a model of images, found {type(spec).__name__}, wanted ImageSpec")
-    return spec

@@ -21,8 +21,8 @@ from bestiary.networks.masked import MaskedConv2d, group_spans
 class GatedStackCache:
     """What `stack` computes for a batch that is being drawn: rows from the top, columns from the left.
 
-    For every row: `start_row()`; for every column of it and every channel: `logits(column, channel)`, then
-    `put(column, channel, values)`. Without gradients; later changes of the weights are not seen.
+    For every sub-pixel in raster order: `logits`, then `put`. Without gradients; later changes of the weights
+    are not seen.
 
     Arguments:
         stack: the network.
@@ -41,30 +41,43 @@ class GatedStackCache:
             _LayerCache(layer, channels, condition, across[i : i + 2], gated[:, i])
             for i, layer in enumerate(stack.layers)
         ]
+        self._row = -1
         self._drawn = across[0][:, -width:]  # (B, W, C), the row that is being drawn
+        self._across = across
         self._gated = gated.flatten(1)  # (B, layers·p)
         self._skip, self._hidden, self._output = (
             _PointwiseCache(layer, batch, channels) for layer in (stack.skip, stack.hidden, stack.output)
         )
 
-    def start_row(self) -> None:
-        """Compute the vertical stack of the next row; the row above it, if any, is complete."""
-        row = self._drawn.transpose(0, 1)
-        above = self._layers[0].start_row(row)
-        for layer in self._layers[1:]:
-            above = layer.start_row(gate(above, dim=2))
-
-    def logits(self, column: int, channel: int) -> Tensor:
-        """Logits (B, K) of one sub-pixel of the current row; overwritten by the next row's."""
+    def logits(self, row: int, column: int, channel: int) -> Tensor:
+        """Logits (B, K) of one sub-pixel given all that were put; overwritten by the next row's."""
+        if row != self._row:
+            self._start_row()
+            self._row = row
         for layer in self._layers:
             layer.compute(column, channel)
         self._skip.compute(self._gated, channel).relu_()
         self._hidden.compute(self._skip.maps, channel).relu_()
         return self._output.compute(self._hidden.maps, channel)
 
-    def put(self, column: int, channel: int, values: Tensor) -> None:
+    def put(self, row: int, column: int, channel: int, values: Tensor) -> None:
         """Set the sub-pixel that was drawn to `values` in [0, 1], shape (B,)."""
         self._drawn[:, column, channel] = 2 * values - 1
+
+    def select(self, indices: Tensor) -> None:
+        """Go on with other images: image b becomes what image indices[b] was, int64 (B,)."""
+        for maps in self._across:
+            maps.copy_(maps[indices])
+        self._gated.copy_(self._gated[indices])
+        for layer in self._layers:
+            layer.select(indices)
+
+    def _start_row(self) -> None:
+        """Compute the vertical stack of the next row; the row above it, if any, is complete."""
+        row = self._drawn.transpose(0, 1)
+        above = self._layers[0].start_row(row)
+        for layer in self._layers[1:]:
+            above = layer.start_row(gate(above, dim=2))
 
 
 class _LayerCache:
@@ -131,6 +144,11 @@ class _LayerCache:
             above.addmm_(self._rows[tap : tap + width].flatten(0, 1).flatten(1), weight)
         self._context.copy_(self._across_bias).flatten(0, 1).addmm_(above, self._link)
         return self._above
+
+    def select(self, indices: Tensor) -> None:
+        """Reorder what is kept of each image, but for the horizontal input and the gated maps."""
+        self._rows.copy_(self._rows[:, indices])
+        self._context.copy_(self._context[:, indices])
 
     def compute(self, column: int, group: int) -> None:
         """The gated maps of one group at one pixel, and the horizontal input of the next layer there."""

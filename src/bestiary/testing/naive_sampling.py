@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from bestiary.models.autoregressive.base import Autoregressive, inverse_cdf
+from bestiary.models.autoregressive.base import Autoregressive
+from bestiary.models.autoregressive.drawing import inverse_cdf
 
 
 @torch.no_grad()
@@ -15,12 +16,10 @@ def naive_sample(
     With uniform = `model.uniform(n, *model.spec.shape, generator=g)` it draws what `model.sample` draws
     from the same generator state.
     """
-    _, channels, height, width = uniform.shape
     x = torch.zeros_like(uniform, dtype=next(model.parameters()).dtype)
-    for i in range(height):
-        for j in range(width):
-            for c in range(channels):
-                logits = model.logits(x, condition)[:, :, c, i, j]
-                levels = inverse_cdf(logits, uniform[:, c, i, j].contiguous(), temperature)
-                x[:, c, i, j] = levels.to(x.dtype) / (model.spec.levels - 1)
+    for i, j in model.order:
+        for c in range(model.spec.channels):
+            logits = model.logits(x, condition)[:, :, c, i, j]
+            levels = inverse_cdf(logits, uniform[:, c, i, j].contiguous(), temperature)
+            x[:, c, i, j] = levels.to(x.dtype) / (model.spec.levels - 1)
     return x

@@ -8,59 +8,28 @@ within a pixel. Shapes: B batch, C channels, H height, W width, K = `spec.levels
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bestiary.data.specs import Classes, ImageSpec, Spec
+from bestiary.data.specs import ImageSpec, Spec
 from bestiary.distributions.observation import Treatment
 from bestiary.errors import DataError, OptionError
-from bestiary.models.base import Clock, Likelihood, Model, Move, Sampler, Step, image_spec
+from bestiary.models.autoregressive.completion import Completion, resample
+from bestiary.models.autoregressive.drawing import Cache, Order, Progress, draw, raster
+from bestiary.models.base import Clock, Completer, Likelihood, Model, Move, Sampler, Step
+from bestiary.models.inputs import check_images, condition_vectors, image_spec
 
 SAMPLE_CHUNK = 256  # images drawn together: more cost memory and gain no speed
 SCORE_CHUNK = 64  # images scored together, or fewer: their logits are to stay below
 SCORE_LOGITS = 2**24  # numbers, 64 MiB
+PARTICLES = 16  # of a completion
 
 
-class Cache(Protocol):
-    """The logits of a batch of images that is being drawn, each activation computed once."""
-
-    def start_row(self) -> None:
-        """Begin the next row; the row above it, if any, is complete."""
-
-    def logits(self, column: int, channel: int) -> Tensor:
-        """Logits (B, K) of one sub-pixel of the current row, given all that were drawn before it."""
-
-    def put(self, column: int, channel: int, values: Tensor) -> None:
-        """Set that sub-pixel to `values` in [0, 1], shape (B,)."""
-
-
-def linear_tail(clock: Clock, share: float) -> float:
-    """A schedule: 1, then a straight line to 0 over the last `share` of the budget; 0 for none."""
-    return 1.0 if share == 0 else min(1.0, (1 - clock.progress) / share)
-
-
-def inverse_cdf(logits: Tensor, uniform: Tensor, temperature: float = 1.0) -> Tensor:
-    """The smallest level whose cumulative probability exceeds a uniform number.
-
-    Arguments:
-        logits: shape (B, K).
-        uniform: numbers in [0, 1), shape (B,).
-        temperature: logits are divided by it.
-
-    Returns:
-        levels, int64, shape (B,).
-    """
-    cumulative = torch.softmax(logits / temperature, dim=1).cumsum(dim=1)
-    threshold = uniform.to(logits.dtype) * cumulative[:, -1]  # the sum is 1 up to rounding only
-    levels = torch.searchsorted(cumulative, threshold[:, None], right=True)[:, 0]
-    return levels.clamp_(max=logits.shape[1] - 1)
-
-
-class Autoregressive(Model, Sampler, Likelihood):
-    """A product of conditional distributions over the K levels of each sub-pixel, in raster order."""
+class Autoregressive(Model, Sampler, Likelihood, Completer):
+    """A product of conditional distributions over the K levels of each sub-pixel."""
 
     spec: ImageSpec
 
@@ -85,6 +54,11 @@ class Autoregressive(Model, Sampler, Likelihood):
     @abstractmethod
     def cache(self, batch: int, condition: Tensor | None = None) -> Cache:
         """An empty cache for drawing `batch` images; its logits are those of `logits`."""
+
+    @property
+    def order(self) -> Order:
+        """In which order pixels are drawn: what `logits` of a pixel may depend on. By default, raster."""
+        return raster(self.spec.height, self.spec.width)
 
     @property
     def treatment(self) -> Treatment:
@@ -123,6 +97,7 @@ class Autoregressive(Model, Sampler, Likelihood):
         condition: Tensor | None = None,
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
+        progress: Progress | None = None,
     ) -> Tensor:
         """`n` new images in [0, 1], shape (n, C, H, W).
 
@@ -135,6 +110,7 @@ class Autoregressive(Model, Sampler, Likelihood):
             condition: one row per image where the spec has a condition, else None.
             generator: source of the uniform numbers, shape (n, C, H, W).
             temperature: logits are divided by it; below 1, likely levels become likelier.
+            progress: told the share that is done after each pixel.
 
         Raises:
             DataError: conditions of another shape or kind than the spec's.
@@ -146,41 +122,114 @@ class Autoregressive(Model, Sampler, Likelihood):
         uniform = self.uniform(n, *self.spec.shape, generator=generator)
         noise = torch.split(uniform, SAMPLE_CHUNK)
         conditions = [None] * len(noise) if condition is None else torch.split(condition, SAMPLE_CHUNK)
+        drawn: list[Tensor] = []
         with self.evaluation():
-            drawn = [self._draw(*pair, temperature) for pair in zip(noise, conditions, strict=True)]
+            for numbers, chosen in zip(noise, conditions, strict=True):
+                done = partial(_within, progress, len(drawn), len(noise)) if progress else None
+                cache = self.cache(len(numbers), chosen)
+                drawn.append(draw(cache, self.order, numbers, temperature=temperature, progress=done))
         return torch.cat(drawn)
+
+    def complete(
+        self,
+        x: Tensor,
+        observed: Tensor,
+        *,
+        n: int = 1,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        particles: int = PARTICLES,
+    ) -> Tensor:
+        """The images of `completion`, shape (n, B, C, H, W)."""
+        return self.completion(
+            x, observed, n=n, condition=condition, generator=generator, particles=particles
+        ).images
+
+    def completion(
+        self,
+        x: Tensor,
+        observed: Tensor,
+        *,
+        n: int = 1,
+        condition: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        particles: int = PARTICLES,
+    ) -> Completion:
+        """Missing sub-pixels given *any* observed ones, by sequential importance resampling.
+
+        Arguments:
+            x: images in [0, 1], shape (B, C, H, W); values that are not observed do not matter, nan is fine.
+            observed: bool, of a shape that broadcasts to x.
+            n: independent completions of each image.
+            condition: one row per image where the spec has a condition, else None.
+            generator: of all draws.
+            particles: P for each completion; cost and precision grow with it. Where no observed sub-pixel
+                comes after a missing one, one is exact and is all that is used.
+
+        Raises:
+            DataError: images, masks or conditions of another shape or kind than the spec's.
+            OptionError: a number of completions or particles below 1.
+        """
+        observed = self.check_completion(x, observed, n=n, particles=particles)
+        self.condition_vectors(condition, len(x))
+        if not self._looks_ahead(observed):
+            particles = 1
+        size = max(1, SAMPLE_CHUNK // particles)
+        rows = torch.arange(len(x), device=x.device).repeat(n)  # completion by completion
+        parts = []
+        with self.evaluation():
+            for some in rows.split(size):
+                chosen = None if condition is None else condition[some].repeat_interleave(particles, 0)
+                count = len(some) * particles
+                parts.append(
+                    resample(
+                        self.cache(count, chosen),
+                        self.order,
+                        x[some],
+                        observed[some],
+                        self.uniform(count, *self.spec.shape, generator=generator),
+                        levels=self.spec.levels,
+                        generator=generator,
+                    )
+                )
+        return Completion.joined(parts, n)
+
+    def check_completion(self, x: Tensor, observed: Tensor, *, n: int, particles: int = 1) -> Tensor:
+        """`observed` in the shape of x.
+
+        Raises:
+            DataError, OptionError: as `completion` says.
+        """
+        check_images(self.spec, x)
+        for name, value in (("n", n), ("particles", particles)):
+            if value < 1:
+                raise OptionError(f"{name}: found {value}, wanted a whole number ≥ 1")
+        try:
+            shaped = observed.expand(x.shape)
+        except RuntimeError:
+            shaped = None
+        if shaped is None or observed.dtype != torch.bool:
+            found = f"{observed.dtype} of shape {tuple(observed.shape)}"
+            raise DataError(f"observed: found {found}, wanted bool of the images' shape {tuple(x.shape)}")
+        inside = x[shaped]
+        if inside.numel() and not (inside.min() >= 0 and inside.max() <= 1):
+            raise DataError("x: found observed values outside [0, 1], wanted images in [0, 1]")
+        return shaped
 
     def check_images(self, x: Tensor) -> None:
         """Raise a `DataError` unless x is a float batch of the spec's shape."""
-        if x.shape[1:] != self.spec.shape or not x.is_floating_point():
-            wanted = ", ".join(map(str, self.spec.shape))
-            found = f"{x.dtype} of shape {tuple(x.shape)}"
-            raise DataError(f"x: found {found}, wanted float images of shape (B, {wanted})")
+        check_images(self.spec, x)
 
     def condition_vectors(self, condition: Tensor | None, batch: int) -> Tensor | None:
-        """Conditions as float vectors (B, d): classes one-hot, vectors as they are; None without any.
+        """Conditions as float vectors (B, d), see `bestiary.models.inputs.condition_vectors`."""
+        return condition_vectors(self.spec, condition, batch, next(self.parameters()).dtype)
 
-        Raises:
-            DataError: conditions that are missing, not expected, or of another shape or kind.
-        """
-        kind, dtype = self.spec.condition, next(self.parameters()).dtype
-        found = "None" if condition is None else f"{condition.dtype} of shape {tuple(condition.shape)}"
-        if kind is None:
-            if condition is None:
-                return None
-            wanted = "None, because the model is unconditional"
-        elif isinstance(kind, Classes):
-            wanted = f"int64 labels from 0 to {kind.n - 1} of shape ({batch},), one for each image"
-            if condition is not None and condition.dtype == torch.int64 and condition.shape == (batch,):
-                if ((condition >= 0) & (condition < kind.n)).all():
-                    return F.one_hot(condition, kind.n).to(dtype)
-                found = f"labels from {condition.min()} to {condition.max()}"
-        else:
-            wanted = f"float vectors of shape ({batch}, {kind.d}), one for each image"
-            shape = (batch, kind.d)
-            if condition is not None and condition.is_floating_point() and condition.shape == shape:
-                return condition.to(dtype)
-        raise DataError(f"condition: found {found}, wanted {wanted}")
+    def _looks_ahead(self, observed: Tensor) -> bool:
+        """Whether any observed sub-pixel comes after a missing one in the order of drawing."""
+        rows, columns = torch.tensor(self.order, device=observed.device).unbind(1)
+        in_order = observed[:, :, rows, columns].transpose(1, 2).flatten(1)  # (B, H·W·C)
+        missing_before = (~in_order).cummax(dim=1).values
+        return bool((missing_before & in_order).any())
 
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
         top = self.spec.levels - 1
@@ -192,17 +241,6 @@ class Autoregressive(Model, Sampler, Likelihood):
         nats = F.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none")
         return -nats.view(len(x), -1).sum(dim=1)
 
-    def _draw(self, uniform: Tensor, condition: Tensor | None, temperature: float) -> Tensor:
-        batch, channels, height, width = uniform.shape
-        cache = self.cache(batch, condition)
-        noise = iter(uniform.permute(2, 3, 1, 0).flatten(0, 2))  # in the order of drawing
-        drawn = []
-        for _ in range(height):
-            cache.start_row()
-            for column in range(width):
-                for channel in range(channels):
-                    logits = cache.logits(column, channel)
-                    levels = inverse_cdf(logits, next(noise), temperature)
-                    drawn.append(levels.to(logits.dtype) / (self.spec.levels - 1))
-                    cache.put(column, channel, drawn[-1])
-        return torch.stack(drawn).view(height, width, channels, batch).permute(3, 2, 0, 1).contiguous()
+
+def _within(progress: Progress, chunk: int, chunks: int, share: float) -> None:
+    progress((chunk + share) / chunks)

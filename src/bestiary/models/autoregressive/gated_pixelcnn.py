@@ -8,10 +8,12 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer, RMSprop
 
 from bestiary.config import Ge, Gt, Le, Search
-from bestiary.data.specs import Classes, Spec
+from bestiary.data.specs import Spec
 from bestiary.errors import OptionError
-from bestiary.models.autoregressive.base import Autoregressive, linear_tail
+from bestiary.models.autoregressive.base import Autoregressive
 from bestiary.models.base import Player
+from bestiary.models.inputs import condition_dim
+from bestiary.models.schedules import linear_tail
 from bestiary.networks.gated_cache import GatedStackCache
 from bestiary.networks.gated_stack import GatedStack
 
@@ -77,7 +79,6 @@ class GatedPixelCNN(Autoregressive):
                 f"channels, head_channels: found {channels} and {head_channels}, wanted at least one map for "
                 f"each of the image's {self.spec.channels} channels"
             )
-        wanted = self.spec.condition
         self.network = GatedStack(
             self.spec.channels,
             self.spec.levels,
@@ -86,7 +87,7 @@ class GatedPixelCNN(Autoregressive):
             first_kernel_size=first_kernel_size,
             kernel_size=kernel_size,
             head_channels=head_channels,
-            condition_dim=0 if wanted is None else wanted.n if isinstance(wanted, Classes) else wanted.d,
+            condition_dim=condition_dim(spec),
         )
         self._optimizer: Callable[..., Optimizer] = (
             partial(RMSprop, lr=learning_rate)

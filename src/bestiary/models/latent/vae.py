@@ -21,8 +21,8 @@ from bestiary.models.base import (
     Player,
     Sampler,
     Step,
-    image_spec,
 )
+from bestiary.models.inputs import image_spec
 from bestiary.networks import infogan
 from bestiary.networks.mlp import mlp
 from bestiary.objectives.bounds import gaussian_kl, gaussian_log_prob, importance_weighted_bound

@@ -1,0 +1,61 @@
+"""What a model may be given: images and conditions checked against its spec, in one line if wrong."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bestiary.data.specs import Classes, ImageSpec, Spec
+from bestiary.errors import DataError
+
+
+def image_spec(spec: Spec, model: str) -> ImageSpec:
+    """The spec as an `ImageSpec`, for models of images alone.
+
+    Raises:
+        DataError: the data are no images.
+    """
+    if not isinstance(spec, ImageSpec):
+        raise DataError(f"spec: {model} is a model of images, found {type(spec).__name__}, wanted ImageSpec")
+    return spec
+
+
+def check_images(spec: ImageSpec, x: Tensor) -> None:
+    """Raise a `DataError` unless x is a float batch of the spec's shape."""
+    if x.shape[1:] != spec.shape or not x.is_floating_point():
+        wanted = ", ".join(map(str, spec.shape))
+        found = f"{x.dtype} of shape {tuple(x.shape)}"
+        raise DataError(f"x: found {found}, wanted float images of shape (B, {wanted})")
+
+
+def condition_dim(spec: Spec) -> int:
+    """Length of a conditioning vector of `condition_vectors`, 0 without conditions."""
+    kind = spec.condition
+    return 0 if kind is None else kind.n if isinstance(kind, Classes) else kind.d
+
+
+def condition_vectors(
+    spec: Spec, condition: Tensor | None, batch: int, dtype: torch.dtype = torch.float32
+) -> Tensor | None:
+    """Conditions as float vectors (B, d): classes one-hot, vectors as they are; None without any.
+
+    Raises:
+        DataError: conditions that are missing, not expected, or of another shape or kind.
+    """
+    kind = spec.condition
+    found = "None" if condition is None else f"{condition.dtype} of shape {tuple(condition.shape)}"
+    if kind is None:
+        if condition is None:
+            return None
+        wanted = "None, because the model is unconditional"
+    elif isinstance(kind, Classes):
+        wanted = f"int64 labels from 0 to {kind.n - 1} of shape ({batch},), one for each image"
+        if condition is not None and condition.dtype == torch.int64 and condition.shape == (batch,):
+            if ((condition >= 0) & (condition < kind.n)).all():
+                return F.one_hot(condition, kind.n).to(dtype)
+            found = f"labels from {condition.min()} to {condition.max()}"
+    else:
+        wanted = f"float vectors of shape ({batch}, {kind.d}), one for each image"
+        shape = (batch, kind.d)
+        if condition is not None and condition.is_floating_point() and condition.shape == shape:
+            return condition.to(dtype)
+    raise DataError(f"condition: found {found}, wanted {wanted}")
