@@ -68,20 +68,23 @@ TREATMENTS: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {
 }
 
 
-def treated(data: Data, treatment: str, n: int) -> Tensor:
-    """n training images after a treatment, as the levels that a file would hold: uint8 (n, C, H, W)."""
+def training_features(data: Data, network: Embedding, treatment: str, n: int) -> Tensor:
+    """Features of n training images after a treatment, (n, d)."""
     first_class, treat = TREATMENTS[treatment]
     labels = data.train.labels
     assert labels is not None
     chosen = (labels >= first_class).nonzero().squeeze(1)[:n]
     if len(chosen) < n:
         raise SystemExit(f"--n: found {n}, wanted at most {len(chosen)} for '{treatment}'")
-    images = treat(data.train[chosen].x)
-    return images.clamp(0, 1).mul(255).round().to(torch.uint8)
+    # Images that are not changed go through the network once for all treatments: whole parts, in order.
+    count = n if treat is not unchanged else -(-(int(chosen[-1]) + 1) // PART) * PART
+    images = treat(data.train[:count].x).clamp(0, 1).mul(255).round().to(torch.uint8)
+    label = "train, real" if treat is unchanged else f"train, {treatment}"
+    return features_of(images, label, data, network)[chosen]
 
 
 def features_of(images: Tensor, name: str, data: Data, network: Embedding) -> Tensor:
-    """Features of the treated images, a part at a time, so that what was computed is never lost."""
+    """Features of images, a part at a time, so that what was computed is never lost."""
     parts = []
     for start in range(0, len(images), PART):
         part = ArraySplit(images[start : start + PART], levels=256)
@@ -92,7 +95,7 @@ def features_of(images: Tensor, name: str, data: Data, network: Embedding) -> Te
 
 def cell(data: Data, network: Embedding, real: Tensor, treatment: str, n: int) -> dict[str, Any]:
     start = time.perf_counter()
-    fake = features_of(treated(data, treatment, n), f"train, {treatment}", data, network)
+    fake = training_features(data, network, treatment, n)
     probabilities = network.classify(fake) if isinstance(network, ClassifierEmbedding) else None
     table = score_features(real=real, fake=fake, embedding=network.protocol, probabilities=probabilities)
     scores = dict(table.scores)

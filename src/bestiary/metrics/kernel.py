@@ -6,6 +6,7 @@ from torch import Tensor
 from bestiary.errors import OptionError
 from bestiary.metrics.features import Array, check_pair, protocol
 from bestiary.metrics.results import Score
+from bestiary.metrics.statistics import gram
 
 
 def kernel_distance(
@@ -72,7 +73,7 @@ def _of_subset(a: Tensor, b: Tensor, n_real: int, n_fake: int) -> tuple[Tensor, 
     They are the first-order parts of real and fake, and the rest.
     """
     m = len(a)
-    of_real, of_fake, cross = _kernel(a, a), _kernel(b, b), _kernel(a, b)
+    of_real, of_fake, cross = (_kernel(p, a.shape[1]) for p in (gram(a.T), gram(b.T), a @ b.T))
     real_mean, fake_mean = _mean_of_others(of_real), _mean_of_others(of_fake)
     h_real, h_fake = real_mean - cross.mean(dim=1), fake_mean - cross.mean(dim=0)
     real_rest = _rest(of_real, real_mean, real_mean).fill_diagonal_(0).square_().sum() / (m * (m - 1))
@@ -85,8 +86,8 @@ def _of_subset(a: Tensor, b: Tensor, n_real: int, n_fake: int) -> tuple[Tensor, 
     return h_real.mean() + h_fake.mean(), torch.stack([real_part, fake_part, rest])
 
 
-def _kernel(a: Tensor, b: Tensor) -> Tensor:
-    return (a @ b.T).div_(a.shape[1]).add_(1).pow_(3)
+def _kernel(products: Tensor, d: int) -> Tensor:
+    return products.div_(d).add_(1).pow_(3)
 
 
 def _mean_of_others(kernel: Tensor) -> Tensor:

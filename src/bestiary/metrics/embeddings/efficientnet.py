@@ -39,10 +39,11 @@ class SameConv2d(nn.Conv2d):
         height, width = (
             max((math.ceil(size / stride) - 1) * stride + kernel - size, 0) for size in x.shape[2:]
         )
-        if height % 2 or width % 2:
-            x = F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2))
-            height = width = 0
-        return F.conv2d(x, self.weight, self.bias, self.stride, (height // 2, width // 2), groups=self.groups)
+        # A tap of zero before the others pads the near end as much as the far end: the convolution then pads
+        # by itself, which costs less than a padded copy of x.
+        weight = F.pad(self.weight, (width % 2, 0, height % 2, 0)) if height % 2 or width % 2 else self.weight
+        padding = ((height + 1) // 2, (width + 1) // 2)
+        return F.conv2d(x, weight, self.bias, self.stride, padding, groups=self.groups)
 
 
 def _unit(
