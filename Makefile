@@ -45,8 +45,8 @@ docs: $(DOCS_READY) ## build the documentation into docs/_build/html (half a min
 	@$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"
 
-data: ## install Fashion-MNIST where it is missing and can be
-	@scripts/get-fashion-mnist
+data: ## install Fashion-MNIST and the word list where they are missing and can be
+	@scripts/get-data
 
 clean: ## remove .venv and everything else that was made here, except runs and comparisons
 	rm -rf .venv docs/_build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from bestiary import catalogue
-from bestiary.data.specs import Classes, ImageSpec, PointSpec
-from bestiary.errors import OptionError
+from bestiary.data.specs import Classes, ImageSpec, PointSpec, SequenceSpec
+from bestiary.errors import DataError, OptionError
 from bestiary.testing import check_model
 
 GREY = ImageSpec(1, 8, 8, levels=4)
@@ -13,12 +13,14 @@ BINARY = ImageSpec(1, 8, 8, levels=2)
 COLOUR = ImageSpec(3, 8, 8, levels=256)
 LABELLED = ImageSpec(1, 8, 8, levels=4, condition=Classes(3))
 OF_POINTS = ("ppca", "vae", "minimax-gan", "ns-gan")
+OF_SEQUENCES = ("transformer",)
+OF_IMAGES = [name for name in catalogue.CATALOGUE if name not in OF_SEQUENCES]
 
 
 @pytest.mark.parametrize(
     "spec", [GREY, BINARY, COLOUR, LABELLED], ids=["grey", "binary", "colour", "labelled"]
 )
-@pytest.mark.parametrize("name", catalogue.CATALOGUE)
+@pytest.mark.parametrize("name", OF_IMAGES)
 def test_images(name, spec):
     check_model(name, spec)
 
@@ -26,6 +28,19 @@ def test_images(name, spec):
 @pytest.mark.parametrize("name", OF_POINTS)
 def test_points(name):
     check_model(name, PointSpec(3))
+
+
+@pytest.mark.parametrize("condition", [None, Classes(3)], ids=["plain", "labelled"])
+@pytest.mark.parametrize("name", OF_SEQUENCES)
+def test_sequences(name, condition):
+    check_model(name, SequenceSpec(6, 5, condition=condition))
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
+def test_models_of_images_refuse_sequences_in_one_line(name):
+    with pytest.raises((DataError, OptionError), match="SequenceSpec") as refused:
+        catalogue.create(name, spec=SequenceSpec(6, 5), preset="laptop")
+    assert "\n" not in str(refused.value)
 
 
 def test_settings_are_checked_wherever_a_model_is_made():

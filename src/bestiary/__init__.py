@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bestiary import metrics, testing
+    from bestiary import metrics, tasks, testing
     from bestiary.catalogue import create
     from bestiary.data import load_data
     from bestiary.errors import BestiaryError
@@ -32,10 +32,11 @@ _HOMES = {
     "load_data": "bestiary.data",
     "train": "bestiary.runs",
 }
-_MODULES = ("data", "distributions", "metrics", "models", "objectives", "testing")
+_MODULES = ("data", "distributions", "metrics", "models", "objectives", "tasks", "testing")
 
 __all__ = [
-    "BestiaryError", "compare", "create", "evaluate", "load", "load_data", "metrics", "testing", "train",
+    "BestiaryError", "compare", "create", "evaluate", "load", "load_data", "metrics", "tasks", "testing",
+    "train",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import typer
 
 from bestiary import __version__
 from bestiary.cli.commands.compare import compare
+from bestiary.cli.commands.complete import complete
 from bestiary.cli.commands.data import data
 from bestiary.cli.commands.evaluate import evaluate
 from bestiary.cli.commands.models import models
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (models, data, train, sample, evaluate, score, compare):
+for command in (models, data, train, sample, evaluate, score, compare, complete):
     app.command()(command)
 
 

@@ -15,7 +15,7 @@ class DataSet:
         name: what `load_data` and `--data` take.
         loader: import path of the function that loads it; its keyword-only arguments are the options.
         description: one line.
-        shape: of one example, (C, H, W) or (dim,); None where the files decide.
+        shape: of one example, (C, H, W), (dim,) or (length,); None where the files decide.
         sizes: examples in train, validation and test; None where they are endless or the files decide.
         licence: of the data.
         origin: who made it.
@@ -122,6 +122,16 @@ _ROWS = (
         licence="yours",
         origin="your own files",
         ways=("path=FOLDER with images",),
+    ),
+    DataSet(
+        name="words",
+        loader="bestiary.data.words:words",
+        description="English words letter by letter, a to z and an end symbol: sequences of 21 symbols",
+        shape=(21,),
+        sizes=(51_097, 6_387, 6_387),
+        licence="SCOWL's own, free to use, change and sell with its notice",
+        origin="K. Atkinson, Spell Checker Oriented Word Lists, version 2020.12.07",
+        ways=("`apt-get install wamerican` (Debian, Ubuntu)", "path=FILE, a word a line"),
     ),
     DataSet(
         name="ring",

@@ -1,9 +1,12 @@
 """What one example is: the only thing a model needs to know about the data it is made for."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bestiary.errors import OptionError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,33 @@ class PointSpec:
 
 @dataclass(frozen=True)
 class SequenceSpec:
-    """A sequence of symbols: int64 tensors of shape (B, length), values 0 … vocabulary−1."""
+    """A sequence of symbols: int64 tensors of shape (B, length), values 0 … vocabulary−1.
+
+    `symbols` are the characters of the values 0 … vocabulary−1, for people to read; "" where they have none.
+
+    Raises:
+        OptionError: another number of characters than of values.
+    """
 
     length: int
     vocabulary: int
     condition: Condition = None
+    symbols: str = ""
+
+    def __post_init__(self) -> None:
+        if self.symbols and len(self.symbols) != self.vocabulary:
+            raise OptionError(
+                f"symbols: found {len(self.symbols)}, wanted one for each of the {self.vocabulary} values"
+            )
+
+    def texts(self, x: "Tensor") -> list[str]:
+        """Sequences (B, length) as lines of text: up to the first newline, which is how they end.
+
+        Without characters the values are written with spaces between them.
+        """
+        if not self.symbols:
+            return [" ".join(map(str, row)) for row in x.tolist()]
+        return ["".join(self.symbols[k] for k in row).partition("\n")[0] for row in x.tolist()]
 
     @property
     def shape(self) -> tuple[int, ...]:

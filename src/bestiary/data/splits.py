@@ -95,8 +95,10 @@ class ArraySplit(Split):
     """Examples that are held as an array.
 
     Arguments:
-        x: uint8 levels k of shape (N, C, H, W), in memory or memory-mapped, or float points (N, dim).
-        levels: L of `x`; the public example is k/(L−1). None for points, which are passed through.
+        x: uint8 levels k of shape (N, C, H, W), in memory or memory-mapped, or float points (N, dim), or
+            int64 sequences (N, length).
+        levels: L of `x`; the public example is k/(L−1). None for points and sequences, which are passed
+            through.
         labels: int64 class labels of the split's examples, in their order.
         rows: which rows of `x` the split consists of, in this order; all of them where it is None.
         conditional: whether batches carry the labels as their condition.
@@ -105,7 +107,7 @@ class ArraySplit(Split):
         seed: of the fixed draw, which is also what "dynamic" gives without a generator.
 
     Raises:
-        DataError: a condition without labels, or points to binarise.
+        DataError: a condition without labels, or anything but images to binarise.
     """
 
     def __init__(

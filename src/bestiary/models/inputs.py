@@ -48,13 +48,13 @@ def condition_vectors(
             return None
         wanted = "None, because the model is unconditional"
     elif isinstance(kind, Classes):
-        wanted = f"int64 labels from 0 to {kind.n - 1} of shape ({batch},), one for each image"
+        wanted = f"int64 labels from 0 to {kind.n - 1} of shape ({batch},), one for each example"
         if condition is not None and condition.dtype == torch.int64 and condition.shape == (batch,):
             if ((condition >= 0) & (condition < kind.n)).all():
                 return F.one_hot(condition, kind.n).to(dtype)
             found = f"labels from {condition.min()} to {condition.max()}"
     else:
-        wanted = f"float vectors of shape ({batch}, {kind.d}), one for each image"
+        wanted = f"float vectors of shape ({batch}, {kind.d}), one for each example"
         shape = (batch, kind.d)
         if condition is not None and condition.is_floating_point() and condition.shape == shape:
             return condition.to(dtype)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bestiary.data.specs import ImageSpec
+from bestiary.data.specs import ImageSpec, SequenceSpec
 from bestiary.report.figures import REAL_LOOK, curve_figure, key, learning_figure, look, term_looks
 from bestiary.report.images import columns, grid, pair_grid
 from bestiary.report.page import count, definitions, duration, figure, page, paragraph, section, text
@@ -86,6 +86,8 @@ def _header(comparison: Comparison) -> str:
 
 def _example(comparison: Comparison) -> str:
     spec = comparison.spec
+    if isinstance(spec, SequenceSpec):
+        return f"sequences of {spec.length} symbols out of {spec.vocabulary}"
     if not isinstance(spec, ImageSpec):
         return " × ".join(map(str, spec.shape))
     colour = {1: "grey", 3: "colour"}.get(spec.channels, f"{spec.channels} channels")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bestiary.data import load_data
-from bestiary.data.specs import ImageSpec
+from bestiary.data.specs import ImageSpec, SequenceSpec
 from bestiary.data.splits import Data
 from bestiary.errors import DataError, OptionError, unknown_name
 from bestiary.metrics.results import Score
@@ -92,6 +92,8 @@ class Evaluator:
         judged = [name for name in chosen if METRICS[name].of == "samples"]
         if judged and not isinstance(model, Sampler):
             found.lack(judged, f"{type(model).__name__} is no sampler")
+        elif judged and isinstance(model.spec, SequenceSpec):
+            found.lack(judged, f"no metric of samples knows sequences, as in {self.data.name}")
         elif judged:
             self._draw(model, found)
             if found.samples is None:
@@ -104,7 +106,7 @@ class Evaluator:
         """What other real examples of the same data score in place of samples: the real/real floor."""
         found = Evaluation()
         judged = [name for name in self._chosen(names) if METRICS[name].of == "samples"]
-        if judged:
+        if judged and not isinstance(self.data.spec, SequenceSpec):
             self._of_samples.add_floor(judged, found)
         return found
 
@@ -130,8 +132,10 @@ def default_metrics(data: Data) -> list[str]:
     """What is taken where nobody says which: metrics that cost little beside the features, where data allow.
 
     `classes` wants images with labels, `modes` data whose modes are known, `memorisation` training data that
-    repeat, `reconstruction` images.
+    repeat, `reconstruction` images. Of models of sequences the likelihood alone is known.
     """
+    if isinstance(data.spec, SequenceSpec):
+        return ["likelihood"]
     allowed = {
         "classes": has_classes(data),
         "modes": has_known_modes(data),

@@ -4,7 +4,7 @@ config.yaml         immutable: model and resolved settings, data and fingerprint
 state.json          running | finished | stopped (why) | diverged (why); versions, hardware, clock
 log.jsonl           one line per logging interval: clock and terms
 checkpoints/        the last two (see `training.checkpoint`)
-samples/            00512000.png: drawn while training, named by the examples drawn
+samples/            00512000.png, or .txt of sequences: drawn while training, named by the examples drawn
 scores.jsonl        one line per score
 """
 
@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from bestiary import catalogue
 from bestiary.config import plain
-from bestiary.data.specs import ImageSpec, PointSpec, Spec, spec_from_dict, spec_to_dict
+from bestiary.data.specs import ImageSpec, PointSpec, SequenceSpec, Spec, spec_from_dict, spec_to_dict
 from bestiary.data.splits import Data
 from bestiary.errors import BestiaryError, OptionError, RunError
 from bestiary.models.base import Model
@@ -335,6 +335,8 @@ def describe(spec: Spec) -> str:
     shape = "x".join(map(str, spec.shape))
     if isinstance(spec, ImageSpec):
         words = f"{shape} images of {spec.levels} levels"
+    elif isinstance(spec, SequenceSpec):
+        words = f"sequences of {spec.length} symbols out of {spec.vocabulary}"
     else:
         words = (
             f"points of R^{shape}" if isinstance(spec, PointSpec) else f"a {type(spec).__name__} of {shape}"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from bestiary import metrics
-from bestiary.data.specs import ImageSpec
+from bestiary.data.specs import ImageSpec, SequenceSpec
 from bestiary.data.splits import Batch
 from bestiary.errors import DataError
 from bestiary.metrics.results import Score
@@ -129,8 +129,14 @@ def _batches(model: Model, reference: Reference, n: int) -> Iterator[Batch]:
 
 
 def _treatment(model: Likelihood | LikelihoodBound | LatentLikelihood) -> str:
+    spec = model.spec
+    values = (
+        f"{spec.vocabulary} symbols"
+        if isinstance(spec, SequenceSpec)
+        else f"{getattr(spec, 'levels', '')} levels"
+    )
     return {
-        "mass": f"log mass of {getattr(model.spec, 'levels', '')} levels",
+        "mass": f"log mass of {values}",
         "dequantised": "dequantised bound",
         "density": "density",
         "grey Bernoulli": "Bernoulli formula on grey levels, the likelihood of nothing",

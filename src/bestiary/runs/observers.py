@@ -10,7 +10,7 @@ from bestiary.data.specs import Classes
 from bestiary.metrics.results import Score
 from bestiary.models.base import Clock, Model, Sampler
 from bestiary.runs.folder import append_line
-from bestiary.runs.pictures import save_picture
+from bestiary.runs.pictures import picture_suffix, save_picture
 from bestiary.training.checkpoint import save_training
 from bestiary.training.loop import Training
 
@@ -84,7 +84,7 @@ class Checkpoints:
 
 
 class Samples:
-    """Draws the same 64 codes as a picture, ten times over the budget."""
+    """Draws the same 64 codes as a picture, or as lines of text, ten times over the budget."""
 
     def __init__(self, folder: Path, clock: Clock, times: int = 10) -> None:
         self._folder = folder
@@ -101,7 +101,7 @@ class Samples:
         generator = torch.Generator().manual_seed(_SAMPLE_SEED)
         with model.evaluation():
             x = model.sample(SAMPLES_SHOWN, condition=shown_condition(model), generator=generator)
-        save_picture(x, model.spec, self._folder / f"{clock.examples:08d}.png")
+        save_picture(x, model.spec, self._folder / f"{clock.examples:08d}{picture_suffix(model.spec)}")
 
 
 def shown_condition(model: Model, n: int = SAMPLES_SHOWN) -> torch.Tensor | None:

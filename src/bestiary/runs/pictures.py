@@ -1,4 +1,4 @@
-"""Samples as one picture: a grid of images, or a scatter of points."""
+"""Samples as one file to look at: a grid of images, a scatter of points, or sequences as lines of text."""
 
 from math import ceil, sqrt
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from bestiary.data.specs import ImageSpec, Spec
+from bestiary.data.specs import ImageSpec, SequenceSpec, Spec
 
 _BACKGROUND = 255
 _SMALLEST_SIDE = 56
@@ -32,9 +32,20 @@ def image_grid(x: Tensor, *, columns: int | None = None) -> Image.Image:
     return Image.fromarray(canvas[:, :, 0] if channels == 1 else canvas[:, :, :3])
 
 
+def picture_suffix(spec: Spec) -> str:
+    """How the name of a file ends that `save_picture` writes: ".txt" for sequences, ".png" for all else."""
+    return ".txt" if isinstance(spec, SequenceSpec) else ".png"
+
+
 def save_picture(x: Tensor, spec: Spec, path: Path) -> None:
-    """Write samples as a PNG: a grid for images, a scatter of the first two coordinates for points."""
+    """Write samples as a PNG: a grid for images, a scatter of the first two coordinates for points.
+
+    Sequences are written as text, a line each.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(spec, SequenceSpec):
+        path.write_text("".join(f"{line}\n" for line in spec.texts(x)), encoding="utf-8")
+        return
     if isinstance(spec, ImageSpec):
         image_grid(x).save(path)
         return

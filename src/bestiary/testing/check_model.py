@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bestiary import catalogue
-from bestiary.data.specs import Classes, ImageSpec, PointSpec, Spec, Vector
+from bestiary.data.specs import Classes, ImageSpec, PointSpec, SequenceSpec, Spec, Vector
 from bestiary.data.splits import ArraySplit, Data
 from bestiary.errors import BestiaryError
 from bestiary.models.base import (
@@ -73,7 +73,7 @@ def check_model(model: str | type[Model], spec: Spec = _IMAGES, *, seed: int = 0
 
 
 def random_data(spec: Spec, *, n: int = 64, seed: int = 0) -> Data:
-    """A tiny data set of uniformly random examples of any image or point spec, for tests.
+    """A tiny data set of random examples of any image, point or sequence spec, for tests.
 
     Raises:
         BestiaryError: another kind of spec.
@@ -84,8 +84,10 @@ def random_data(spec: Spec, *, n: int = 64, seed: int = 0) -> Data:
         levels = spec.levels
     elif isinstance(spec, PointSpec):
         x, levels = torch.randn(3 * n, spec.dim, generator=generator), None
+    elif isinstance(spec, SequenceSpec):
+        x, levels = torch.randint(spec.vocabulary, (3 * n, spec.length), generator=generator), None
     else:
-        raise BestiaryError(f"spec: found {type(spec).__name__}, wanted ImageSpec or PointSpec")
+        raise BestiaryError(f"spec: found {type(spec).__name__}, wanted ImageSpec, PointSpec or SequenceSpec")
     if isinstance(spec.condition, Vector):
         raise BestiaryError("spec: check_model has no data with vector conditions, wanted none or Classes")
     labels = None
@@ -139,15 +141,23 @@ def _check_outputs(model: Model, data: Data, seed: int) -> None:
         _require(bool(value.isfinite().all()), model, f"{what} is not finite")
 
     def in_range(what: str, value: Tensor) -> None:
-        if isinstance(spec, ImageSpec):
-            inside = bool((value >= 0).all() and (value <= 1).all())
-            _require(
-                inside, model, f"{what} leaves [0, 1]: {float(value.min()):.3g} to {float(value.max()):.3g}"
-            )
+        top = (
+            1
+            if isinstance(spec, ImageSpec)
+            else spec.vocabulary - 1
+            if isinstance(spec, SequenceSpec)
+            else None
+        )
+        if top is not None:
+            inside = bool((value >= 0).all() and (value <= top).all())
+            found = f"{float(value.min()):.3g} to {float(value.max()):.3g}"
+            _require(inside, model, f"{what} leaves [0, {top}]: {found}")
 
     if isinstance(model, Sampler):
         sample = model.sample(n, condition=condition, generator=_generator(seed))
         shaped("sample(5)", sample, n, *spec.shape)
+        same = sample.is_floating_point() == x.is_floating_point()
+        _require(same, model, f"sample(5) is {sample.dtype}, but examples are {x.dtype}")
         in_range("sample(5)", sample)
         again = model.sample(n, condition=condition, generator=_generator(seed))
         _require(torch.equal(sample, again), model, "sample() differs for equal generators")

@@ -44,14 +44,14 @@ def _row(found: CatalogueEntry) -> dict[str, Any]:
 
 
 def _one(found: CatalogueEntry, as_json: bool) -> None:
-    from bestiary.data.specs import ImageSpec, PointSpec
+    from bestiary.data.specs import ImageSpec, SequenceSpec
     from bestiary.models.base import capabilities
     from bestiary.runs.folder import describe
 
     try:
         model = _unfilled(found, ImageSpec(1, 28, 28))
     except DataError:
-        model = _unfilled(found, PointSpec(2))
+        model = _unfilled(found, SequenceSpec(21, 27))
     players, moves, options = _players(model), _moves(model), _options(found)
     if as_json:
         about = {"capabilities": capabilities(model), "players": players, "moves": moves, "options": options}

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from bestiary.data.specs import Spec
 
-_KINDS = (".png", ".npz")
-
 
 def sample(
     run: RunFolder,
@@ -23,7 +21,10 @@ def sample(
     seed: Seed = 0,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A .png grid or an .npz, by default RUN-samples.png here."),
+        typer.Option(
+            metavar="FILE",
+            help="A .png grid, a .txt of sequences or an .npz, by default RUN-samples.png or .txt here.",
+        ),
     ] = None,
     classes: Annotated[
         Any,
@@ -37,19 +38,21 @@ def sample(
 ) -> None:
     """Draw samples from a run into a file, whose path is printed.
 
-    An .npz holds `samples`: uint8 images of shape (n, C, H, W), or float points of shape (n, dim); and
-    `labels` where the model is conditional.
+    An .npz holds `samples`: uint8 images of shape (n, C, H, W), float points of shape (n, dim), or int64
+    sequences of shape (n, length); and `labels` where the model is conditional.
     """
-    target = Path(f"{Path(run).resolve().name}-samples.png") if out is None else out
-    if target.suffix.lower() not in _KINDS:
-        raise OptionError(f"--out: found {str(target)!r}, wanted a file that ends in {' or '.join(_KINDS)}")
-
     import torch
 
     from bestiary.models.base import Sampler
     from bestiary.runs import load
+    from bestiary.runs.folder import open_run
+    from bestiary.runs.pictures import picture_suffix
     from bestiary.training.files import told_in_one_line
 
+    kinds = (picture_suffix(open_run(run).config.spec), ".npz")
+    target = Path(f"{Path(run).resolve().name}-samples{kinds[0]}") if out is None else out
+    if target.suffix.lower() not in kinds:
+        raise OptionError(f"--out: found {str(target)!r}, wanted a file that ends in {' or '.join(kinds)}")
     model = load(run)
     if not isinstance(model, Sampler):
         raise RunError(f"RUN: {run} is a {type(model).__name__}, which draws no samples")
@@ -88,9 +91,9 @@ def _write(target: Path, x: "Tensor", condition: "Tensor | None", spec: "Spec") 
     import numpy as np
 
     from bestiary.data.specs import ImageSpec
-    from bestiary.runs.pictures import save_picture
+    from bestiary.runs.pictures import picture_suffix, save_picture
 
-    if target.suffix.lower() == ".png":
+    if target.suffix.lower() == picture_suffix(spec):
         save_picture(x, spec, target)
         return
     levels = (x.clamp(0, 1) * 255).round().byte() if isinstance(spec, ImageSpec) else x

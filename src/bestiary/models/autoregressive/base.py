@@ -18,9 +18,10 @@ from bestiary.data.specs import ImageSpec, Spec
 from bestiary.distributions.observation import Treatment
 from bestiary.errors import DataError, OptionError
 from bestiary.models.autoregressive.completion import Completion, resample
-from bestiary.models.autoregressive.drawing import Cache, Order, Progress, draw, raster
+from bestiary.models.autoregressive.drawing import Cache, Progress, draw
 from bestiary.models.base import Clock, Completer, Likelihood, Model, Move, Sampler, Step
 from bestiary.models.inputs import check_images, condition_vectors, image_spec
+from bestiary.networks.orders import Order, raster
 
 SAMPLE_CHUNK = 256  # images drawn together: more cost memory and gain no speed
 SCORE_CHUNK = 64  # images scored together, or fewer: their logits are to stay below
@@ -172,7 +173,7 @@ class Autoregressive(Model, Sampler, Likelihood, Completer):
         """
         observed = self.check_completion(x, observed, n=n, particles=particles)
         self.condition_vectors(condition, len(x))
-        if not self._looks_ahead(observed):
+        if not self.looks_ahead(observed):
             particles = 1
         size = max(1, SAMPLE_CHUNK // particles)
         rows = torch.arange(len(x), device=x.device).repeat(n)  # completion by completion
@@ -224,8 +225,12 @@ class Autoregressive(Model, Sampler, Likelihood, Completer):
         """Conditions as float vectors (B, d), see `bestiary.models.inputs.condition_vectors`."""
         return condition_vectors(self.spec, condition, batch, next(self.parameters()).dtype)
 
-    def _looks_ahead(self, observed: Tensor) -> bool:
-        """Whether any observed sub-pixel comes after a missing one in the order of drawing."""
+    def looks_ahead(self, observed: Tensor) -> bool:
+        """Whether any observed sub-pixel comes after a missing one in the order of drawing.
+
+        Arguments:
+            observed: bool, (B, C, H, W).
+        """
         rows, columns = torch.tensor(self.order, device=observed.device).unbind(1)
         in_order = observed[:, :, rows, columns].transpose(1, 2).flatten(1)  # (B, H·W·C)
         missing_before = (~in_order).cummax(dim=1).values

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bestiary.models.autoregressive.drawing import Cache, Order, inverse_cdf
+from bestiary.models.autoregressive.drawing import Cache, inverse_cdf
+from bestiary.networks.orders import Order
 
 RESAMPLE_BELOW = 0.5  # of P, the usual share
 

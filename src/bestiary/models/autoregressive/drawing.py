@@ -3,14 +3,13 @@
 Shapes: B batch, C channels, H height, W width, K levels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-Order = Sequence[tuple[int, int]]
-"""The (row, column) of every pixel, in the order of drawing; the channels of a pixel come in their order."""
+from bestiary.networks.orders import Order
 
 Progress = Callable[[float], None]
 """Is told the share that is done, from 0 to 1."""
@@ -36,11 +35,6 @@ class Cache(Protocol):
         """
 
 
-def raster(height: int, width: int) -> Order:
-    """Row by row from the top, each from the left."""
-    return [(row, column) for row in range(height) for column in range(width)]
-
-
 def inverse_cdf(logits: Tensor, uniform: Tensor, temperature: float = 1.0) -> Tensor:
     """The smallest level whose cumulative probability exceeds a uniform number.
 
@@ -52,12 +46,29 @@ def inverse_cdf(logits: Tensor, uniform: Tensor, temperature: float = 1.0) -> Te
     Returns:
         levels, int64, shape (B,).
     """
-    if temperature != 1:
-        logits = logits / temperature
-    cumulative = torch.softmax(logits, dim=1).cumsum(dim=1)
-    threshold = uniform.to(logits.dtype) * cumulative[:, -1]  # the sum is 1 up to rounding only
-    levels = torch.searchsorted(cumulative, threshold[:, None], right=True)[:, 0]
-    return levels.clamp_(max=logits.shape[1] - 1)
+    levels = _InverseCDF(logits)(logits.detach(), uniform[:, None].to(logits.dtype), temperature)
+    return levels.clamp_max_(logits.shape[1] - 1)
+
+
+class _InverseCDF:
+    """`inverse_cdf` without new memory or views: at one pixel every operation counts, however small."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self._cumulative = torch.empty_like(logits, memory_format=torch.contiguous_format)
+        self._total = self._cumulative[:, -1:]  # 1 up to rounding only
+        self._threshold = torch.empty_like(self._total)
+        self._found = torch.empty_like(self._total, dtype=torch.int64)
+        self._levels = self._found[:, 0]
+
+    def __call__(self, logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+        """Levels (B,) for numbers (B, 1), overwritten by the next call; K where logits are not finite."""
+        if temperature != 1:
+            logits = logits / temperature
+        torch.softmax(logits, dim=1, out=self._cumulative)
+        torch.cumsum(self._cumulative, dim=1, out=self._cumulative)
+        torch.mul(self._total, uniform, out=self._threshold)
+        torch.searchsorted(self._cumulative, self._threshold, right=True, out=self._found)
+        return self._levels
 
 
 def draw(
@@ -72,18 +83,24 @@ def draw(
         temperature: logits are divided by it.
         progress: told after each pixel.
     """
-    noise = uniform.permute(2, 3, 1, 0).contiguous()  # (H, W, C, B)
-    values: list[list[Tensor]] = []
-    for count, (row, column) in enumerate(order, 1):
-        values.append([])
-        for channel, numbers in enumerate(noise[row, column]):
-            logits = cache.logits(row, column, channel)
-            levels = inverse_cdf(logits, numbers, temperature)
-            values[-1].append(levels.to(logits.dtype) / (logits.shape[1] - 1))
-            cache.put(row, column, channel, values[-1][-1])
-        if progress is not None:
-            progress(count / len(order))
-    return in_place(torch.stack([torch.stack(pixel) for pixel in values]), order, uniform.shape)
+    channels, width = uniform.shape[1], uniform.shape[3]
+    noise = uniform.permute(2, 3, 1, 0).flatten(0, 2)[..., None].contiguous()  # (H·W·C, B, 1)
+    drawn: list[Tensor] = []
+    choose: _InverseCDF | None = None
+    with torch.inference_mode():  # a sixth less time for one image than under no_grad
+        for count, (row, column) in enumerate(order, 1):
+            for channel in range(channels):
+                logits = cache.logits(row, column, channel)
+                if choose is None:
+                    choose, top = _InverseCDF(logits), logits.shape[1] - 1
+                    values = torch.arange(top + 2).clamp_(max=top).to(logits) / top  # level K is K − 1
+                    numbers = noise.to(logits.dtype).unbind()
+                place = (row * width + column) * channels + channel
+                drawn.append(values.take(choose(logits, numbers[place], temperature)))
+                cache.put(row, column, channel, drawn[-1])
+            if progress is not None:
+                progress(count / len(order))
+    return in_place(torch.stack(drawn).unflatten(0, (-1, channels)), order, uniform.shape)
 
 
 def in_place(values: Tensor, order: Order, shape: torch.Size) -> Tensor:
