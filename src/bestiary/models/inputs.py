@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bestiary.data.specs import Classes, ImageSpec, Spec
-from bestiary.errors import DataError
+from bestiary.errors import DataError, OptionError
 
 
 def image_spec(spec: Spec, model: str) -> ImageSpec:
@@ -25,6 +25,16 @@ def check_images(spec: ImageSpec, x: Tensor) -> None:
         wanted = ", ".join(map(str, spec.shape))
         found = f"{x.dtype} of shape {tuple(x.shape)}"
         raise DataError(f"x: found {found}, wanted float images of shape (B, {wanted})")
+
+
+def check_maps(spec: ImageSpec, **maps: int) -> None:
+    """Raise an `OptionError` unless each of these numbers of maps has one for every channel of the image."""
+    if min(maps.values()) < spec.channels:
+        found = " and ".join(map(str, maps.values()))
+        raise OptionError(
+            f"{', '.join(maps)}: found {found}, wanted at least one map for each of the image's "
+            f"{spec.channels} channels"
+        )
 
 
 def condition_dim(spec: Spec) -> int:

@@ -1,18 +1,17 @@
 """Gated PixelCNN: two stacks of gated masked convolutions that see every earlier pixel."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Literal, Self
 
 from torch import Tensor
-from torch.optim import Adam, Optimizer, RMSprop
 
 from bestiary.config import Ge, Gt, Le, Search
 from bestiary.data.specs import Spec
-from bestiary.errors import OptionError
 from bestiary.models.autoregressive.base import Autoregressive
 from bestiary.models.base import Player
-from bestiary.models.inputs import condition_dim
+from bestiary.models.inputs import check_maps, condition_dim
+from bestiary.models.optimizers import OptimizerName, named_optimizer
 from bestiary.models.schedules import linear_tail
 from bestiary.networks.gated_cache import GatedStackCache
 from bestiary.networks.gated_stack import GatedStack
@@ -68,17 +67,13 @@ class GatedPixelCNN(Autoregressive):
         kernel_size: KernelSize = 5,
         first_kernel_size: KernelSize = 7,
         head_channels: Annotated[int, Ge(1), Search(32, 1024, log=True)] = 1024,
-        optimizer: Literal["rmsprop", "adam"] = "rmsprop",
+        optimizer: OptimizerName = "rmsprop",
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 1e-4,
         anneal: Annotated[float, Ge(0), Le(1)] = 0.0,
         batch_size: Annotated[int, Ge(1)] = 128,
     ) -> None:
         super().__init__(spec, batch_size=batch_size)
-        if min(channels, head_channels) < self.spec.channels:
-            raise OptionError(
-                f"channels, head_channels: found {channels} and {head_channels}, wanted at least one map for "
-                f"each of the image's {self.spec.channels} channels"
-            )
+        check_maps(self.spec, channels=channels, head_channels=head_channels)
         self.network = GatedStack(
             self.spec.channels,
             self.spec.levels,
@@ -89,11 +84,7 @@ class GatedPixelCNN(Autoregressive):
             head_channels=head_channels,
             condition_dim=condition_dim(spec),
         )
-        self._optimizer: Callable[..., Optimizer] = (
-            partial(RMSprop, lr=learning_rate)
-            if optimizer == "rmsprop"
-            else partial(Adam, lr=learning_rate, fused=True)
-        )
+        self._optimizer = named_optimizer(optimizer, learning_rate)
 
         self._schedule = partial(linear_tail, share=anneal)
 

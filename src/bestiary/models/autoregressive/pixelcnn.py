@@ -1,18 +1,16 @@
 """PixelCNN: one stack of masked convolutions, fast to train, with a blind spot."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Self
 
 from torch import Tensor
-from torch.optim import Adam, Optimizer, RMSprop
 
 from bestiary.config import Ge, Gt, Le, Search
 from bestiary.data.specs import Spec
-from bestiary.errors import OptionError
 from bestiary.models.autoregressive.base import Autoregressive
 from bestiary.models.base import Clock, Player
-from bestiary.models.inputs import condition_dim
+from bestiary.models.inputs import check_maps, condition_dim
+from bestiary.models.optimizers import OptimizerName, named_optimizer
 from bestiary.models.schedules import exponential_decay, linear_tail
 from bestiary.networks.masked_cache import MaskedStackCache
 from bestiary.networks.masked_stack import MaskedStack
@@ -69,18 +67,14 @@ class PixelCNN(Autoregressive):
         channels: Annotated[int, Ge(1), Search(16, 128, log=True)] = 128,
         head_channels: Annotated[int, Ge(1), Search(32, 1024, log=True)] = 1024,
         skip: bool = False,
-        optimizer: Literal["rmsprop", "adam"] = "rmsprop",
+        optimizer: OptimizerName = "rmsprop",
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 1e-4,
         decay: Annotated[float, Gt(0), Le(1)] = 1.0,
         anneal: Annotated[float, Ge(0), Le(1)] = 0.0,
         batch_size: Annotated[int, Ge(1)] = 16,
     ) -> None:
         super().__init__(spec, batch_size=batch_size)
-        if min(channels, head_channels) < self.spec.channels:
-            raise OptionError(
-                f"channels, head_channels: found {channels} and {head_channels}, wanted at least one map for "
-                f"each of the image's {self.spec.channels} channels"
-            )
+        check_maps(self.spec, channels=channels, head_channels=head_channels)
         self.network = MaskedStack(
             self.spec.channels,
             self.spec.levels,
@@ -91,11 +85,7 @@ class PixelCNN(Autoregressive):
             skip=skip,
             condition_dim=condition_dim(spec),
         )
-        self._optimizer: Callable[..., Optimizer] = (
-            partial(RMSprop, lr=learning_rate)
-            if optimizer == "rmsprop"
-            else partial(Adam, lr=learning_rate, fused=True)
-        )
+        self._optimizer = named_optimizer(optimizer, learning_rate)
         self._decay, self._anneal = decay, anneal
 
     @classmethod

@@ -1,18 +1,17 @@
 """PixelRNN: two-dimensional LSTMs over the pixels of an image, by rows or by diagonals."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from torch import Tensor
-from torch.optim import Adam, Optimizer, RMSprop
 
 from bestiary.config import Ge, Gt, Le, Search
 from bestiary.data.specs import Spec
-from bestiary.errors import OptionError
 from bestiary.models.autoregressive.base import Autoregressive
 from bestiary.models.base import Player
-from bestiary.models.inputs import condition_dim
+from bestiary.models.inputs import check_maps, condition_dim
+from bestiary.models.optimizers import OptimizerName, named_optimizer
 from bestiary.models.schedules import linear_tail
 from bestiary.networks.pixelrnn_cache import PixelRNNCache
 from bestiary.networks.pixelrnn_stack import PixelRNNStack, Recurrence
@@ -72,18 +71,14 @@ class PixelRNN(Autoregressive):
         channels: Annotated[int, Ge(1), Search(8, 128, log=True)] = 128,
         head_channels: Annotated[int, Ge(1), Search(32, 1024, log=True)] = 1024,
         skip: bool = True,
-        optimizer: Literal["rmsprop", "adam"] = "rmsprop",
+        optimizer: OptimizerName = "rmsprop",
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 1e-4,
         anneal: Annotated[float, Ge(0), Le(1)] = 0.0,
         max_grad_norm: Annotated[float, Gt(0)] | None = None,
         batch_size: Annotated[int, Ge(1)] = 16,
     ) -> None:
         super().__init__(spec, batch_size=batch_size)
-        if min(channels, head_channels) < self.spec.channels:
-            raise OptionError(
-                f"channels, head_channels: found {channels} and {head_channels}, wanted at least one map for "
-                f"each of the image's {self.spec.channels} channels"
-            )
+        check_maps(self.spec, channels=channels, head_channels=head_channels)
         self.max_grad_norm = max_grad_norm
         self.network = PixelRNNStack(
             self.spec.channels,
@@ -95,11 +90,7 @@ class PixelRNN(Autoregressive):
             skip=skip,
             condition_dim=condition_dim(spec),
         )
-        self._optimizer: Callable[..., Optimizer] = (
-            partial(RMSprop, lr=learning_rate)
-            if optimizer == "rmsprop"
-            else partial(Adam, lr=learning_rate, fused=True)
-        )
+        self._optimizer = named_optimizer(optimizer, learning_rate)
         self._schedule = partial(linear_tail, share=anneal)
 
     @classmethod

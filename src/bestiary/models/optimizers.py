@@ -1,0 +1,16 @@
+"""Optimisers by name, for models whose paper leaves the choice or whose reproductions made another."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+from torch.optim import Adam, Optimizer, RMSprop
+
+OptimizerName = Literal["rmsprop", "adam"]
+
+
+def named_optimizer(name: OptimizerName, learning_rate: float) -> Callable[..., Optimizer]:
+    """What makes the optimiser of a `Player`, with its usual constants."""
+    if name == "rmsprop":
+        return partial(RMSprop, lr=learning_rate)
+    return partial(Adam, lr=learning_rate, fused=True)
