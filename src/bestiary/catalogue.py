@@ -172,7 +172,7 @@ _ENTRIES = (
             "mixtures": 5,
             "dropout": 0.0,
             "learning_rate": 3e-3,
-            "polyak": 0.999,
+            "polyak": 0.99,
             "batch_size": 8,
         },
     ),
