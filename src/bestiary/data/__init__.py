@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bestiary.data.factors import Factors
     from bestiary.data.load import load_data
     from bestiary.data.order import BatchOrder
     from bestiary.data.points import grid_centres, mixture_1200d_centres, ring_centres
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from bestiary.data.stacked import StackedSplit, singles_of
 
 _HOMES = {
+    "factors": ("Factors",),
     "load": ("load_data",),
     "order": ("BatchOrder",),
     "points": ("grid_centres", "mixture_1200d_centres", "ring_centres"),
@@ -30,6 +32,7 @@ __all__ = [
     "Classes",
     "Data",
     "EndlessSplit",
+    "Factors",
     "ImageSpec",
     "PairSpec",
     "PointSpec",

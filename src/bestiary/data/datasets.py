@@ -114,6 +114,28 @@ _ROWS = (
         ways=("drawn when it is loaded, in two seconds",),
     ),
     DataSet(
+        name="sprites",
+        loader="bestiary.data.sprites:sprites",
+        description="white squares, ellipses and hearts on black: five known factors, every combination once",
+        shape=(1, 64, 64),
+        sizes=(713_280, 12_000, 12_000),
+        licence="Apache-2.0",
+        origin="after dSprites, L. Matthey et al. (2017), https://github.com/deepmind/dsprites-dataset",
+        ways=("drawn when it is loaded, in a second",),
+    ),
+    DataSet(
+        name="faces",
+        loader="bestiary.data.faces:faces",
+        description="cartoon faces in colour, 11 known factors, conditions: glasses, hair colour, skin …",
+        shape=(3, 64, 64),
+        sizes=(20_000, 2_000, 2_000),
+        licence="MIT; the drawings by P. Stanley, free for personal and commercial use",
+        origin="I. Ibanez, python-avatars 1.4.1, after P. Stanley's Avataaars",
+        ways=(
+            "`pip install --no-deps python-avatars==1.4.1 resvg-py==0.5.0`, composed once, in five seconds",
+        ),
+    ),
+    DataSet(
         name="folder",
         loader="bestiary.data.folder:folder",
         description="any folder of images, sub-folders as classes; `--data /the/folder` does the same",

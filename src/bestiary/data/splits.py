@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bestiary.data.factors import Factors
 from bestiary.data.specs import Spec
 from bestiary.errors import DataError
 from bestiary.randomness import derive_seed
@@ -232,6 +233,7 @@ class Data:
         options: the loader's settings, so that `load_data(source, **options)` gives the same data again.
         source: the loader's name in the table of data sets.
         notes: what the person should know: files that were left out, and why.
+        factors: what the examples are made of, where that is known, or None.
     """
 
     name: str
@@ -244,3 +246,4 @@ class Data:
     source: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    factors: Factors | None = None
