@@ -16,7 +16,7 @@ from sklearn.cluster import MiniBatchKMeans
 from torch.nn import functional as F
 
 from bestiary import load_data, metrics
-from bestiary.objectives.bounds import gaussian_log_prob
+from bestiary.distributions.gaussian import gaussian_log_prob
 
 N = 4000  # images of each set
 SIZES = (250, 500, 1000, 2000, 4000, 10_000)

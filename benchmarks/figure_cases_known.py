@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from bestiary import load_data, metrics
 from bestiary.data import grid_centres
-from bestiary.objectives.bounds import gaussian_kl, gaussian_log_prob, importance_weighted_bound
+from bestiary.distributions.gaussian import gaussian_kl, gaussian_log_prob
+from bestiary.objectives.bounds import importance_weighted_bound
 
 
 def seeded(seed=0):

@@ -19,8 +19,9 @@ import torch
 from torch.distributions import MultivariateNormal
 
 import bestiary
+from bestiary.distributions.gaussian import gaussian_kl, gaussian_log_prob
 from bestiary.metrics import active_units, annealed_log_likelihood, bidirectional_bound, standard_normal
-from bestiary.objectives.bounds import gaussian_kl, gaussian_log_prob, importance_weighted_bound
+from bestiary.objectives.bounds import importance_weighted_bound
 
 PARTS = ["linear", "vae", "vae-gap"]
 

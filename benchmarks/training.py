@@ -31,11 +31,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import bestiary
 from bestiary.catalogue import CATALOGUE
+from bestiary.distributions.gaussian import gaussian_kl
 from bestiary.models.adversarial.gan import GAN
 from bestiary.models.autoregressive.transformer import Transformer
 from bestiary.models.base import ClosedForm, Model, Move, Player
 from bestiary.models.latent.vae import VAE
-from bestiary.objectives.bounds import gaussian_kl
 from bestiary.runs.observers import Log
 from bestiary.training.budget import parse_budget
 from bestiary.training.flops import FlopCount

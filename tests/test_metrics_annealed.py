@@ -12,6 +12,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 
 from bestiary.catalogue import create
 from bestiary.data.specs import ImageSpec, PointSpec
+from bestiary.distributions.gaussian import gaussian_kl, gaussian_log_prob
 from bestiary.errors import DataError, OptionError
 from bestiary.metrics import (
     LatentPrior,
@@ -23,7 +24,7 @@ from bestiary.metrics import (
 )
 from bestiary.metrics.annealed import sigmoid_schedule
 from bestiary.metrics.parzen import PARZEN_NOTICE
-from bestiary.objectives.bounds import gaussian_kl, gaussian_log_prob, importance_weighted_bound
+from bestiary.objectives.bounds import importance_weighted_bound
 
 
 def seeded(seed=0):

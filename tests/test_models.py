@@ -12,7 +12,18 @@ GREY = ImageSpec(1, 8, 8, levels=4)
 BINARY = ImageSpec(1, 8, 8, levels=2)
 COLOUR = ImageSpec(3, 8, 8, levels=256)
 LABELLED = ImageSpec(1, 8, 8, levels=4, condition=Classes(3))
-OF_POINTS = ("ppca", "vae", "minimax-gan", "ns-gan")
+OF_POINTS = (
+    "ppca",
+    "gaussian-mixture",
+    "autoencoder",
+    "vae",
+    "beta-vae",
+    "spherical-vae",
+    "ladder-vae",
+    "iwae",
+    "minimax-gan",
+    "ns-gan",
+)
 OF_SEQUENCES = ("transformer",)
 OF_IMAGES = [name for name in catalogue.CATALOGUE if name not in OF_SEQUENCES]
 

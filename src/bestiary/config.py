@@ -53,18 +53,28 @@ class Option:
 
 
 def options(target: Callable[..., Any]) -> dict[str, Option]:
-    """The keyword-only options of a class or function, in the order of its signature."""
-    function = target.__init__ if inspect.isclass(target) else target
-    hints = get_type_hints(function, include_extras=True)
-    found = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            continue
-        annotation = hints.get(name, Any)
-        metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
-        search = next((m for m in metadata if isinstance(m, Search)), None)
-        found[name] = Option(name, annotation, parameter.default, search)
+    """The keyword-only options of a class or function, in the order of its signature.
+
+    A constructor that passes `**settings` on has, after its own, the options of the class above it.
+    """
+    found: dict[str, Option] = {}
+    for function in _constructors(target) if inspect.isclass(target) else [target]:
+        hints = get_type_hints(function, include_extras=True)
+        parameters = inspect.signature(function).parameters
+        for name, parameter in parameters.items():
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in found:
+                annotation = hints.get(name, Any)
+                metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+                search = next((m for m in metadata if isinstance(m, Search)), None)
+                found[name] = Option(name, annotation, parameter.default, search)
+        if all(p.kind is not inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+            break
     return found
+
+
+def _constructors(kind: type) -> list[Callable[..., Any]]:
+    """The constructors of a class and the classes above it, the class's own first."""
+    return [vars(c)["__init__"] for c in kind.__mro__ if "__init__" in vars(c)]
 
 
 def resolve(

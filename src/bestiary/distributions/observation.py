@@ -39,9 +39,14 @@ class Observation(ABC):
     outputs: int
     treatment: Treatment
 
+    def log_prob(self, raw: Tensor, x: Tensor, *, where: Tensor | None = None) -> Tensor:
+        """log p(x|z), nats, shape (B,); with `where`, a bool tensor that broadcasts to x, of these alone."""
+        of_each = self.log_probs(raw, x)
+        return (of_each if where is None else of_each * where).flatten(1).sum(1)
+
     @abstractmethod
-    def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
-        """log p(x|z), nats, shape (B,)."""
+    def log_probs(self, raw: Tensor, x: Tensor) -> Tensor:
+        """log p(x_i|z) of every dimension i, nats, the shape of x."""
 
     @abstractmethod
     def mean(self, raw: Tensor) -> Tensor:
@@ -60,11 +65,9 @@ class Bernoulli(Observation):
     def __init__(self, levels: int) -> None:
         self.treatment = "mass" if levels == 2 else "grey Bernoulli"
 
-    def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
-        """x·log σ(raw) + (1−x)·log(1 − σ(raw)), summed over pixels."""
-        return (
-            -F.binary_cross_entropy_with_logits(at_least_float32(raw), x, reduction="none").flatten(1).sum(1)
-        )
+    def log_probs(self, raw: Tensor, x: Tensor) -> Tensor:
+        """x·log σ(raw) + (1−x)·log(1 − σ(raw))."""
+        return -F.binary_cross_entropy_with_logits(at_least_float32(raw), x, reduction="none")
 
     def mean(self, raw: Tensor) -> Tensor:
         """σ(raw)."""
@@ -94,7 +97,7 @@ class DiscretisedLogistic(Observation):
         location, log_scale = at_least_float32(raw).chunk(2, dim=1)
         return location.sigmoid(), log_scale.clamp(_SMALLEST_LOG_SCALE, 5.0)
 
-    def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
+    def log_probs(self, raw: Tensor, x: Tensor) -> Tensor:
         """Exact at any scale: σ(b) − σ(a) = σ(b)·σ(−a)·(1 − e^{a−b}), whose logarithm never cancels."""
         mu, log_scale = self._parameters(raw)
         inverse = (-log_scale).exp()
@@ -105,8 +108,7 @@ class DiscretisedLogistic(Observation):
         width = torch.log(-torch.expm1(-self._delta * inverse))  # log(1 − e^{a−b})
         first, last = x < self._delta / 2, x > 1 - self._delta / 2
         inside = log_upper + log_lower + width
-        log_mass = torch.where(first, log_upper, torch.where(last, log_lower, inside))
-        return log_mass.flatten(1).sum(1)
+        return torch.where(first, log_upper, torch.where(last, log_lower, inside))
 
     def mean(self, raw: Tensor) -> Tensor:
         """μ, the mean of the undiscretised logistic."""
@@ -121,20 +123,21 @@ class DiscretisedLogistic(Observation):
 
 
 class Gaussian(Observation):
-    """N(x; μ, σ²), both of the decoder; on images it is read as a dequantised bound."""
+    """N(x; μ, σ²), σ of the decoder too or a constant; on images it is read as a dequantised bound."""
 
-    outputs = 2
-
-    def __init__(self, levels: int | None) -> None:
+    def __init__(self, levels: int | None, sigma: float | None = None) -> None:
         self._levels = levels
+        self.outputs = 2 if sigma is None else 1
+        self._log_sigma = None if sigma is None else math.log(sigma)
         self.treatment = "density" if levels is None else "dequantised"
 
     def _parameters(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        mu, log_sigma = at_least_float32(raw).chunk(2, dim=1)
+        mu, *rest = at_least_float32(raw).chunk(self.outputs, dim=1)
+        log_sigma = torch.full_like(mu, self._log_sigma) if self._log_sigma is not None else rest[0]
         return (mu if self._levels is None else mu.sigmoid()), log_sigma.clamp(-6.0, 5.0)
 
-    def log_prob(self, raw: Tensor, x: Tensor) -> Tensor:
-        """Σ log N(x; μ, σ²); for images E_u log p((k+u)/L) − D·log L, whose expectation is exact."""
+    def log_probs(self, raw: Tensor, x: Tensor) -> Tensor:
+        """log N(x; μ, σ²); for images E_u log p((k+u)/L) − D·log L, whose expectation is exact."""
         mu, log_sigma = self._parameters(raw)
         precision = (-2 * log_sigma).exp()
         if self._levels is None:
@@ -143,8 +146,7 @@ class Gaussian(Observation):
             middle = (x * (self._levels - 1) + 0.5) / self._levels
             squares = (middle - mu).square() + 1 / (12 * self._levels**2)
             offset = math.log(self._levels)
-        per_dimension = -0.5 * squares * precision - log_sigma - 0.5 * math.log(2 * math.pi) - offset
-        return per_dimension.flatten(1).sum(1)
+        return -0.5 * squares * precision - log_sigma - 0.5 * math.log(2 * math.pi) - offset
 
     def mean(self, raw: Tensor) -> Tensor:
         """μ."""
@@ -158,21 +160,36 @@ class Gaussian(Observation):
 
 
 def observation(
-    name: Literal["auto", "bernoulli", "discretised_logistic", "gaussian"], spec: Spec
+    name: Literal["auto", "bernoulli", "discretised_logistic", "gaussian"],
+    spec: Spec,
+    *,
+    sigma: float | None = None,
 ) -> Observation:
     """The observation model for some data; "auto" takes the one whose likelihood has a meaning there.
 
+    Arguments:
+        name: of the family.
+        spec: of the data.
+        sigma: deviation of a gaussian, or None for one that is an output.
+
     Raises:
-        OptionError: a likelihood of images for points, or of any numbers for sequences.
+        OptionError: a likelihood of images for points, or of any numbers for sequences; a deviation for
+            another family than gaussian.
     """
     if isinstance(spec, PointSpec):
         if name not in ("auto", "gaussian"):
             raise OptionError(f"likelihood: found {name!r}, but the data are points, wanted 'gaussian'")
-        return Gaussian(None)
+        return Gaussian(None, sigma)
     if not isinstance(spec, ImageSpec):
         raise OptionError(f"likelihood: found data of {type(spec).__name__}, wanted images or points")
     if name == "auto":
         name = "bernoulli" if spec.levels == 2 else "discretised_logistic"
+    if sigma is not None and name != "gaussian":
+        raise OptionError(
+            f"sigma: found {sigma} for likelihood={name}, wanted it with likelihood=gaussian only"
+        )
     if name == "bernoulli":
         return Bernoulli(spec.levels)
-    return DiscretisedLogistic(spec.levels) if name == "discretised_logistic" else Gaussian(spec.levels)
+    return (
+        DiscretisedLogistic(spec.levels) if name == "discretised_logistic" else Gaussian(spec.levels, sigma)
+    )

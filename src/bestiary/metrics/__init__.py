@@ -15,7 +15,9 @@ from bestiary.metrics.annealed import (
     standard_normal,
 )
 from bestiary.metrics.classes import ClassCoverage, class_coverage, inception_score
+from bestiary.metrics.disentanglement import DCI, MutualInformationGap, SeparatedPredictability, dci, mig, sap
 from bestiary.metrics.embeddings import ClassifierEmbedding, Embedding, embedding
+from bestiary.metrics.fixed_factors import FactorVAEMetric, beta_vae_metric, factor_vae_metric
 from bestiary.metrics.frechet import frechet_distance
 from bestiary.metrics.kernel import kernel_distance
 from bestiary.metrics.manifold import (
@@ -42,6 +44,7 @@ from bestiary.metrics.statistics import FeatureStatistics
 from bestiary.metrics.table import Table, score_features, score_files
 
 __all__ = [
+    "DCI",
     "ActiveUnits",
     "AnnealedLikelihood",
     "BidirectionalBound",
@@ -49,30 +52,37 @@ __all__ = [
     "ClassifierEmbedding",
     "DensityCoverage",
     "Embedding",
+    "FactorVAEMetric",
     "FeatureStatistics",
     "LatentPrior",
     "Memorisation",
     "ModeCoverage",
+    "MutualInformationGap",
     "PairedScore",
     "ParzenWindow",
     "PrecisionRecall",
     "PrecisionRecallCurve",
     "PrecisionRecallF1",
     "Score",
+    "SeparatedPredictability",
     "Table",
     "active_units",
     "annealed_log_likelihood",
+    "beta_vae_metric",
     "bidirectional_bound",
     "channel_probabilities",
     "class_coverage",
+    "dci",
     "density_coverage",
     "embedding",
+    "factor_vae_metric",
     "frechet_distance",
     "inception_score",
     "kernel_distance",
     "lpips",
     "manifold_precision_recall",
     "memorisation",
+    "mig",
     "mode_coverage",
     "nearest_neighbours",
     "parzen_window",
@@ -81,6 +91,7 @@ __all__ = [
     "precision_recall_density_coverage",
     "precision_recall_f1",
     "psnr",
+    "sap",
     "score_features",
     "score_files",
     "ssim",

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bestiary.distributions.gaussian import gaussian_log_prob
 from bestiary.errors import DataError, OptionError
 from bestiary.metrics.features import protocol
 from bestiary.metrics.results import Score
-from bestiary.objectives.bounds import gaussian_log_prob, importance_weighted_bound
+from bestiary.objectives.bounds import importance_weighted_bound
 
 LogLikelihood = Callable[[Tensor, Tensor], Tensor]
 _ACCEPTANCE = 0.65  # wanted of the Hamiltonian moves

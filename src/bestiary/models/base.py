@@ -306,12 +306,22 @@ class LikelihoodBound(_Measured):
 
 
 class LatentLikelihood(_Measured):
-    """Capability: z ~ N(0, I) and p(x|z) at hand, for estimates of log p(x) that ask the decoder alone."""
+    """Capability: p(z) and p(x|z) at hand, for estimates of log p(x) that ask the decoder alone."""
 
     latent_dim: int
 
     @abstractmethod
-    def log_likelihood(self, z: Tensor, x: Tensor) -> Tensor:
+    def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """log p(z) of codes (…, Z), nats, shape (…); differentiable by z."""
+
+    @abstractmethod
+    def draw_codes(
+        self, n: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """z ~ p(z), shape (n, Z)."""
+
+    @abstractmethod
+    def log_likelihood(self, z: Tensor, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         """log p(x|z) of codes (B, Z) and examples (B, *spec.shape), nats, shape (B,); differentiable by z."""
 
 

@@ -75,7 +75,10 @@ def _annealed(model: Model, reference: Reference, found: Evaluation) -> None:
         annealed = metrics.annealed_log_likelihood(
             x,
             log_likelihood=lambda z, rows: decoder.log_likelihood(z.to(rows.dtype), rows),
-            prior=metrics.standard_normal(model.latent_dim),
+            prior=metrics.LatentPrior(
+                draw=lambda n, generator: decoder.draw_codes(n, generator=generator).double(),
+                log_prob=lambda z: decoder.log_prior(z.to(x.dtype)).double(),
+            ),
             treatment=_treatment(model),
             temperatures=_TEMPERATURES,
             chains=_CHAINS,

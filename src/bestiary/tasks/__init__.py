@@ -19,6 +19,7 @@ from bestiary.tasks.likelihood_maps import (
 )
 from bestiary.tasks.probe import linear_probe, pooled_activations
 from bestiary.tasks.receptive_fields import ReceptiveField, receptive_field
+from bestiary.tasks.traversals import latent_traversals
 
 __all__ = [
     "MASKS",
@@ -32,6 +33,7 @@ __all__ = [
     "completion_picture",
     "conditional_bits",
     "free_running",
+    "latent_traversals",
     "linear_probe",
     "log_prob_map",
     "observed_pixels",

@@ -170,8 +170,9 @@ def _check_outputs(model: Model, data: Data, seed: int) -> None:
         bound = model.log_prob_bound(x, particles=3, condition=condition, generator=_generator(seed))
         shaped("log_prob_bound(x)", bound, n)
     if isinstance(model, LatentLikelihood):
-        codes = torch.randn(n, model.latent_dim, generator=_generator(seed)).to(x.device)
-        shaped("log_likelihood(z, x)", model.log_likelihood(codes, x).detach(), n)
+        codes = model.draw_codes(n, condition=condition, generator=_generator(seed))
+        shaped("draw_codes(n)", codes, n, model.latent_dim)
+        shaped("log_likelihood(z, x)", model.log_likelihood(codes, x, condition=condition).detach(), n)
     if isinstance(model, Encoder):
         z = model.encode(x, condition=condition)
         _require(z.ndim == 2 and len(z) == n, model, f"encode(x) has shape {tuple(z.shape)}, wanted (5, Z)")

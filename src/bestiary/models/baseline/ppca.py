@@ -7,17 +7,16 @@ import torch
 from torch import Tensor
 
 from bestiary.config import Ge
-from bestiary.data.specs import ImageSpec, PointSpec, Spec
+from bestiary.data.specs import Spec
 from bestiary.data.splits import Split
-from bestiary.distributions.observation import Treatment
 from bestiary.errors import DataError, OptionError
-from bestiary.models.base import ClosedForm, Encoder, LikelihoodBound, Sampler
-from bestiary.objectives.bounds import importance_weighted_bound
+from bestiary.models.base import Encoder
+from bestiary.models.baseline.dequantised import ClosedFormDensity
 
 _CHUNK = 4096
 
 
-class PPCA(ClosedForm, Sampler, LikelihoodBound, Encoder):
+class PPCA(ClosedFormDensity, Encoder):
     r"""x = W z + μ + σ ε with z ~ N(0, I) and ε ~ N(0, I), fitted by maximum likelihood in closed form:
 
     .. math::
@@ -50,11 +49,8 @@ class PPCA(ClosedForm, Sampler, LikelihoodBound, Encoder):
     noise: Tensor
 
     def __init__(self, spec: Spec, *, latent_dim: Annotated[int, Ge(1)] = 32) -> None:
-        super().__init__(spec, batch_size=_CHUNK)
-        if not isinstance(spec, ImageSpec | PointSpec):
-            raise DataError(f"spec: ppca wants images or points, found {type(spec).__name__}")
+        super().__init__(spec, name="ppca")
         if latent_dim >= spec.dimensions:
-            most = spec.dimensions
             most = spec.dimensions - 1
             raise OptionError(f"latent_dim: found {latent_dim}, wanted at most {most} for these data")
         self.latent_dim = latent_dim
@@ -74,11 +70,6 @@ class PPCA(ClosedForm, Sampler, LikelihoodBound, Encoder):
         """Entries of μ, W and σ²."""
         return self.mean.numel() + self.components.numel() + 1
 
-    @property
-    def treatment(self) -> Treatment:
-        """Density for points, dequantised for images."""
-        return "density" if isinstance(self.spec, PointSpec) else "dequantised"
-
     def fit(self, data: Split, *, generator: torch.Generator | None = None) -> None:
         """Solve for μ, W and σ² (eqs. 7 and 8).
 
@@ -94,7 +85,7 @@ class PPCA(ClosedForm, Sampler, LikelihoodBound, Encoder):
             count, total = count + len(x), total + x.sum(0)
             square += x.T @ x
         mean = total / count
-        covariance = square / count - torch.outer(mean, mean) + self._dither() * torch.eye(len(mean)).to(mean)
+        covariance = square / count - torch.outer(mean, mean) + self.dither * torch.eye(len(mean)).to(mean)
         values, vectors = torch.linalg.eigh(covariance)
         values, vectors = values.flip(0), vectors.flip(1)
         noise = values[self.latent_dim :].mean()
@@ -106,36 +97,6 @@ class PPCA(ClosedForm, Sampler, LikelihoodBound, Encoder):
         self.components.copy_(vectors[:, : self.latent_dim])
         self.eigenvalues.copy_(values[: self.latent_dim])
         self.noise.copy_(noise)
-
-    def log_density(self, x: Tensor) -> Tensor:
-        """log N(x; μ, WWᵀ + σ²I) of points x on [0, 1]^D or R^D, nats, shape (B, \\*spec.shape) → (B,)."""
-        return self._log_density(x.flatten(1).double(), spread=0.0).to(x.dtype)
-
-    def elbo(
-        self, x: Tensor, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """The dequantised bound, its expectation over u exact; for points the exact log-density."""
-        bound = self._log_density(self._continuous(x), spread=self._dither()) - self._log_volume()
-        return bound.to(x.dtype)
-
-    def log_prob_bound(
-        self,
-        x: Tensor,
-        *,
-        particles: int,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """log 1/P Σ_p p((k + u_p)/L) − D·log L: importance-weighted dequantisation (Ho et al., 2019)."""
-        if self.treatment == "density":
-            return self.elbo(x)
-        levels = image_levels(self.spec)
-        corner = (x.flatten(1).double() * (levels - 1)).round()
-        log_weights = []
-        for _ in range(particles):
-            u = self.uniform(*corner.shape, generator=generator).double()
-            log_weights.append(self._log_density((corner + u) / levels, spread=0.0) - self._log_volume())
-        return importance_weighted_bound(torch.stack(log_weights)).to(x.dtype)
 
     def sample(
         self, n: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
@@ -160,9 +121,9 @@ class PPCA(ClosedForm, Sampler, LikelihoodBound, Encoder):
     def _project(self, z: Tensor) -> Tensor:
         return self.mean + (z * self._scales()) @ self.components.T
 
-    def _log_density(self, x: Tensor, *, spread: float) -> Tensor:
+    def _log_density(self, y: Tensor, *, spread: float) -> Tensor:
         # E over independent errors of variance `spread` adds ½·spread·tr C⁻¹; in the eigenbasis C is diagonal
-        centred = x - self.mean
+        centred = y - self.mean
         scores = centred @ self.components
         rest = (centred.square().sum(1) - scores.square().sum(1)).clamp_min(0)
         others = len(self.mean) - self.latent_dim
@@ -170,30 +131,3 @@ class PPCA(ClosedForm, Sampler, LikelihoodBound, Encoder):
         trace = (1 / self.eigenvalues).sum() + others / self.noise
         log_determinant = self.eigenvalues.log().sum() + others * self.noise.log()
         return -0.5 * (squared + spread * trace + log_determinant + len(self.mean) * math.log(2 * math.pi))
-
-    def _continuous(self, x: Tensor) -> Tensor:
-        if isinstance(self.spec, PointSpec):
-            return x.flatten(1).double()
-        levels = image_levels(self.spec)
-        return (x.flatten(1).double() * (levels - 1) + 0.5) / levels
-
-    def _public(self, x: Tensor) -> Tensor:
-        if isinstance(self.spec, PointSpec):
-            return x.float()
-        levels = image_levels(self.spec)
-        image = ((x * levels - 0.5) / (levels - 1)).clamp(0, 1)
-        return image.reshape(-1, *self.spec.shape).float()
-
-    def _dither(self) -> float:
-        return 0.0 if isinstance(self.spec, PointSpec) else 1 / (12 * image_levels(self.spec) ** 2)
-
-    def _log_volume(self) -> float:
-        if isinstance(self.spec, PointSpec):
-            return 0.0
-        return self.spec.dimensions * math.log(image_levels(self.spec))
-
-
-def image_levels(spec: Spec) -> int:
-    """L of an image spec."""
-    assert isinstance(spec, ImageSpec)
-    return spec.levels

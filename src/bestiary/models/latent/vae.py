@@ -1,38 +1,42 @@
-"""The variational auto-encoder."""
+"""The variational auto-encoder, with the posteriors and priors that improved it as arguments."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Adagrad, Adam
 
-from bestiary.config import Ge, Gt, Search
+from bestiary.config import Ge, Gt, Le, Search
 from bestiary.data.specs import ImageSpec, Spec
-from bestiary.distributions.observation import ObservationName, Treatment, at_least_float32, observation
-from bestiary.models.base import (
-    Clock,
-    Encoder,
-    LatentLikelihood,
-    LikelihoodBound,
-    Model,
-    Move,
-    Player,
-    Sampler,
-    Step,
+from bestiary.distributions.observation import ObservationName, observation
+from bestiary.distributions.posteriors import Posterior, PosteriorHead, PosteriorName
+from bestiary.distributions.priors import (
+    FlowPrior,
+    NormalMixture,
+    Prior,
+    PriorName,
+    StandardNormal,
+    VampPrior,
 )
-from bestiary.models.inputs import image_spec
-from bestiary.networks import infogan
-from bestiary.networks.mlp import mlp
-from bestiary.objectives.bounds import gaussian_kl, gaussian_log_prob, importance_weighted_bound
+from bestiary.errors import OptionError
+from bestiary.models.base import Clock, Player
+from bestiary.models.inputs import condition_dim
+from bestiary.models.latent.base import DecoderModel, Epochs, KLName, Noise, Terms
+from bestiary.models.schedules import burda_stages, linear_tail
+from bestiary.networks.coders import CoderName, decoder, encoder
+from bestiary.networks.mlp import ActivationName
 
 
-class VAE(Model, Sampler, LikelihoodBound, LatentLikelihood, Encoder):
-    r"""z ~ N(0, I), x ~ p(x|z), trained through an encoder q(z|x) = N(μ(x), σ(x)²) by the bound
+class VAE(DecoderModel):
+    r"""z ~ p(z), x ~ p(x|z), trained through an encoder q(z|x) by the bound
 
     .. math::
         \log p(x) \ge E_{q(z|x)} \log p(x|z) - KL(q(z|x) \| p(z)).
+
+    In the paper p(z) = N(0, I) and q(z|x) = N(μ(x), σ(x)²). Where the data have conditions, encoder and
+    decoder see them, and the prior does not.
 
     Shapes and units: x (B, \*spec.shape), images in [0, 1]; z (B, Z); bounds in nats, shape (B,).
 
@@ -40,6 +44,9 @@ class VAE(Model, Sampler, LikelihoodBound, LatentLikelihood, Encoder):
         *Auto-Encoding Variational Bayes* (Kingma & Welling, 2014), arXiv 1312.6114: the bound, one hidden
         layer of 500 tanh units, minibatches of 100, one sample of z an example, Adagrad.
         *PixelCNN++* (Salimans et al., 2017), arXiv 1701.05517: the discretised logistic.
+        *VAE with a VampPrior* (Tomczak & Welling, 2018), arXiv 1705.07120: mixtures as priors.
+        *Improved Variational Inference with Inverse Autoregressive Flow* (Kingma et al., 2016), arXiv
+        1606.04934: flows as posteriors.
 
     Departures: the likelihood of grey images is a discretised logistic, since a Bernoulli on grey levels
     is the likelihood of nothing; weights start Glorot-uniform instead of N(0, 0.01²), with which deeper
@@ -47,15 +54,28 @@ class VAE(Model, Sampler, LikelihoodBound, LatentLikelihood, Encoder):
 
     Arguments:
         spec: images or points.
-        network: "mlp", or "infogan" for the convolutional networks that the GANs use.
-        hidden: units of the mlp's layers, mirrored in the decoder.
-        channels: width of the infogan networks.
+        network: "mlp"; "infogan", the convolutional networks that the GANs use; or "residual".
+        hidden, activation: the mlp's layers, mirrored in the decoder.
+        channels: width of the convolutional networks.
         latent_dim: Z.
         likelihood: p(x|z); "auto" is bernoulli for binary images, discretised_logistic for grey and
             colour images, gaussian for points.
+        sigma: deviation of a gaussian likelihood; none for one that the decoder gives.
+        posterior: "diagonal", "full" (a whole covariance) or "flow" (inverse autoregressive).
+        prior: "standard" normal, "mixture" of normals, "vampprior" or "flow" (neural spline).
+        components: of the mixture, or pseudo-examples of the VampPrior.
+        kl: "analytic", in closed form, which takes a standard prior and no flow; "sampled", log q(z|x) −
+            log p(z) at the code that is drawn; "auto", in closed form where there is one.
+        warmup: epochs over which the weight of the divergence rises from 0 to 1.
         draw_noise: whether `sample` draws from p(x|z); otherwise it shows the mean of it, as papers do.
         optimizer, learning_rate: Adagrad in the paper.
+        schedule: "constant", or "burda", the stages of Burda et al. (2016): a factor of 10^{−i/7} on the
+            learning rate for 3^i epochs, i = 0 … 7.
+        anneal: share of the budget, at its end, over which the learning rate falls in a line to zero.
         batch_size: examples per update.
+
+    Raises:
+        OptionError: kl="analytic" without a closed form.
 
     Example:
         >>> model = VAE(ImageSpec(1, 28, 28), latent_dim=2)
@@ -67,121 +87,109 @@ class VAE(Model, Sampler, LikelihoodBound, LatentLikelihood, Encoder):
         self,
         spec: Spec,
         *,
-        network: Literal["mlp", "infogan"] = "mlp",
+        network: CoderName = "mlp",
         hidden: Sequence[Annotated[int, Ge(1)]] = (500,),
+        activation: ActivationName = "tanh",
         channels: Annotated[int, Ge(1)] = 64,
         latent_dim: Annotated[int, Ge(1)] = 20,
         likelihood: Literal["auto"] | ObservationName = "auto",
+        sigma: Annotated[float, Gt(0)] | None = None,
+        posterior: PosteriorName = "diagonal",
+        prior: PriorName = "standard",
+        components: Annotated[int, Ge(1)] = 500,
+        kl: KLName = "auto",
+        warmup: Epochs = 0.0,
         draw_noise: bool = False,
         optimizer: Literal["adagrad", "adam"] = "adagrad",
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 0.02,
+        schedule: Literal["constant", "burda"] = "constant",
+        anneal: Annotated[float, Ge(0), Le(1)] = 0.0,
         batch_size: Annotated[int, Ge(1)] = 100,
     ) -> None:
-        super().__init__(spec, batch_size=batch_size)
+        super().__init__(spec, warmup=warmup, batch_size=batch_size)
+        closed_form = prior == "standard" and posterior != "flow"
+        if kl == "analytic" and not closed_form:
+            raise OptionError(
+                f"kl: found 'analytic' with prior={prior} and posterior={posterior}, which have no closed"
+                " form, wanted 'sampled' or 'auto'"
+            )
+        self._closed_form = closed_form and kl != "sampled"
         self.latent_dim = latent_dim
         self.draw_noise = draw_noise
-        self.observation = observation(likelihood, spec)
-        self.encoder: nn.Module
-        self.decoder: nn.Module
-        outputs = self.observation.outputs * spec.shape[0]
-        if network == "infogan":
-            image = image_spec(spec, "network=infogan")
-            self.encoder = infogan.discriminator(
-                image, channels=channels, batch_norm=False, outputs=2 * latent_dim
-            )
-            self.decoder = infogan.generator(
-                image,
-                latent_dim=latent_dim,
-                channels=channels,
-                batch_norm=False,
-                outputs=outputs,
-                activation=nn.ReLU,
-            )
-        else:
-            self.encoder = mlp(spec.dimensions, hidden, 2 * latent_dim, activation=nn.Tanh)
-            self.decoder = mlp(latent_dim, hidden[::-1], (outputs, *spec.shape[1:]), activation=nn.Tanh)
-        kind = Adagrad if optimizer == "adagrad" else Adam
-        self._optimizer = partial(kind, lr=learning_rate, fused=True)
+        self.observation = observation(likelihood, spec, sigma=sigma)
+        self.head = PosteriorHead(posterior, latent_dim)
+        coder: dict[str, Any] = {
+            "hidden": hidden,
+            "channels": channels,
+            "activation": activation,
+            "condition_dim": self.context_dim(spec),
+        }
+        self.encoder = encoder(network, spec, self.head.outputs, **coder)
+        self.decoder = decoder(network, spec, self.observation.outputs, latent_dim=latent_dim, **coder)
+        self.prior = self._make_prior(prior, components)
+        self._optimizer = partial(Adagrad if optimizer == "adagrad" else Adam, lr=learning_rate, fused=True)
+        self._staged, self._anneal = schedule == "burda", anneal
 
     @classmethod
     def tiny(cls, spec: Spec) -> Self:
         """A few hundred weights a pixel."""
-        network: Literal["mlp", "infogan"] = "infogan" if isinstance(spec, ImageSpec) else "mlp"
-        return cls(spec, network=network, hidden=(16,), channels=4, latent_dim=2, batch_size=8)
+        network: CoderName = "infogan" if isinstance(spec, ImageSpec) else "mlp"
+        settings: dict[str, Any] = {"network": network, "hidden": (16,), "channels": 4, "latent_dim": 2}
+        return cls(spec, batch_size=8, **settings)
 
-    @property
-    def treatment(self) -> Treatment:
-        """That of p(x|z)."""
-        return self.observation.treatment
+    def context_dim(self, spec: Spec) -> int:
+        """Length of the condition vectors that encoder and decoder see."""
+        return condition_dim(spec)
+
+    def _make_prior(self, name: PriorName, components: int) -> Prior:
+        if name == "vampprior":
+            if self.spec.condition is not None:
+                raise OptionError("prior: found 'vampprior' for data with conditions, wanted another prior")
+            return VampPrior(
+                self.posterior,
+                latent_dim=self.latent_dim,
+                shape=self.spec.shape,
+                components=components,
+                bounded=isinstance(self.spec, ImageSpec),
+            )
+        if name == "mixture":
+            return NormalMixture(self.latent_dim, components)
+        return FlowPrior(self.latent_dim) if name == "flow" else StandardNormal(self.latent_dim)
 
     def players(self) -> Mapping[str, Player]:
-        """One player: encoder and decoder climb the same bound."""
-        return {"model": Player(list(self.parameters()), self._optimizer)}
+        """One player: encoder, decoder and prior climb the same bound."""
+        return {"model": Player(list(self.parameters()), self._optimizer, self._schedule)}
 
-    def moves(self, clock: Clock) -> Sequence[Move]:
-        """Kingma & Welling 2014, Algorithm 1."""
-        return [Move("model", self.cost)]
+    def _schedule(self, clock: Clock) -> float:
+        return linear_tail(clock, self._anneal) * (burda_stages(clock) if self._staged else 1.0)
 
-    def cost(self, step: Step) -> dict[str, Tensor]:
-        """The negative bound (eq. 10 with one sample and the KL in closed form)."""
-        mu, log_sigma = self.posterior(step.x)
-        z = mu + log_sigma.exp() * step.normal(self.latent_dim)
-        reconstruction = self.log_likelihood(z, step.x).mean()
-        kl = gaussian_kl(mu, log_sigma).mean()
-        return {"loss": kl - reconstruction, "reconstruction": reconstruction, "kl": kl}
+    def terms(
+        self, x: Tensor, noise: Noise, *, particles: int, condition: Tensor | None, sampled: bool
+    ) -> Terms:
+        """See `VariationalModel.terms`."""
+        posterior = self.posterior(x, condition)
+        z, log_q = posterior.draw(noise.normal(particles, self.latent_dim).to(posterior.mean))
+        kl = posterior.kl() if self._closed_form and not sampled else None
+        divergence = log_q - self.log_prior(z, condition) if kl is None else kl[:, None]
+        return Terms(self.log_likelihoods(z, x, condition), divergence)
 
-    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """μ and log σ of q(z|x), each (B, Z)."""
-        mu, log_sigma = at_least_float32(self.encoder(x)).chunk(2, dim=1)
-        return mu, log_sigma.clamp(-10, 5)
+    def posterior(self, x: Tensor, condition: Tensor | None = None) -> Posterior:
+        """q(z|x) of examples (B, *spec.shape) and condition vectors (B, d)."""
+        found: Posterior = self.head(self.encoder(x, condition))
+        return found
 
-    def log_likelihood(self, z: Tensor, x: Tensor) -> Tensor:
-        """See `LatentLikelihood.log_likelihood`."""
-        return self.observation.log_prob(self.decoder(z), x)
+    def log_prior(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """See `LatentLikelihood.log_prior`."""
+        return self.prior.log_prob(z)
 
-    def elbo(
-        self, x: Tensor, *, condition: Tensor | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """See `LikelihoodBound.elbo`; one sample of z, the KL in closed form."""
-        with self.evaluation():
-            mu, log_sigma = self.posterior(x)
-            z = mu + log_sigma.exp() * self.normal(*mu.shape, generator=generator)
-            return self.log_likelihood(z, x) - gaussian_kl(mu, log_sigma)
-
-    def log_prob_bound(
-        self,
-        x: Tensor,
-        *,
-        particles: int,
-        condition: Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """See `LikelihoodBound.log_prob_bound`."""
-        with self.evaluation():
-            mu, log_sigma = self.posterior(x)
-            log_weights = []
-            for _ in range(particles):
-                z = mu + log_sigma.exp() * self.normal(*mu.shape, generator=generator)
-                log_joint = gaussian_log_prob(z) + self.log_likelihood(z, x)
-                log_weights.append(log_joint - gaussian_log_prob(z, mu, log_sigma))
-            return importance_weighted_bound(torch.stack(log_weights))
-
-    def sample(
+    def draw_codes(
         self, n: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """See `Sampler.sample`."""
-        z = self.normal(n, self.latent_dim, generator=generator)
-        if not self.draw_noise:
-            return self.decode(z)
+        """See `LatentLikelihood.draw_codes`."""
         with self.evaluation():
-            return torch.cat([self.observation.draw(self.decoder(part), generator) for part in z.split(512)])
+            return self.prior.draw(n, generator)
 
     def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         """See `Encoder.encode`."""
         with self.evaluation():
-            return self.posterior(x)[0]
-
-    def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
-        """See `Encoder.decode`."""
-        with self.evaluation():
-            return torch.cat([self.observation.mean(self.decoder(part)) for part in z.split(512)])
+            return self.posterior(x, self.context(condition, len(x))).mean
