@@ -8,7 +8,6 @@ within a pixel. Shapes: B batch, C channels, H height, W width, K = `spec.levels
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +15,16 @@ from torch import Tensor
 
 from bestiary.data.specs import ImageSpec, Spec
 from bestiary.distributions.observation import Treatment
-from bestiary.errors import DataError, OptionError
-from bestiary.models.autoregressive.completion import Completion, resample
-from bestiary.models.autoregressive.drawing import Cache, Progress, draw
+from bestiary.errors import DataError
+from bestiary.models.autoregressive.chunks import (
+    check_numbers,
+    complete_in_chunks,
+    draw_in_chunks,
+    observed_like,
+    split_pairs,
+)
+from bestiary.models.autoregressive.completion import Completion
+from bestiary.models.autoregressive.drawing import Cache, Progress
 from bestiary.models.base import Clock, Completer, Likelihood, Model, Move, Sampler, Step
 from bestiary.models.inputs import check_images, condition_vectors, image_spec
 from bestiary.networks.orders import Order, raster
@@ -87,9 +93,7 @@ class Autoregressive(Model, Sampler, Likelihood, Completer):
         if x.numel() and not (x.min() >= 0 and x.max() <= 1):
             raise DataError(f"x: found values from {x.min():g} to {x.max():g}, wanted images in [0, 1]")
         size = max(1, min(SCORE_CHUNK, SCORE_LOGITS // (self.spec.levels * self.spec.dimensions)))
-        chunks = torch.split(x, size)
-        conditions = [None] * len(chunks) if condition is None else torch.split(condition, size)
-        return torch.cat([self._log_prob(*pair) for pair in zip(chunks, conditions, strict=True)])
+        return torch.cat([self._log_prob(*pair) for pair in split_pairs(x, condition, size)])
 
     def sample(
         self,
@@ -117,19 +121,18 @@ class Autoregressive(Model, Sampler, Likelihood, Completer):
             DataError: conditions of another shape or kind than the spec's.
             OptionError: a temperature that is not positive.
         """
-        if not temperature > 0:
-            raise OptionError(f"temperature: found {temperature}, wanted a number > 0")
         self.condition_vectors(condition, n)
         uniform = self.uniform(n, *self.spec.shape, generator=generator)
-        noise = torch.split(uniform, SAMPLE_CHUNK)
-        conditions = [None] * len(noise) if condition is None else torch.split(condition, SAMPLE_CHUNK)
-        drawn: list[Tensor] = []
         with self.evaluation():
-            for numbers, chosen in zip(noise, conditions, strict=True):
-                done = partial(_within, progress, len(drawn), len(noise)) if progress else None
-                cache = self.cache(len(numbers), chosen)
-                drawn.append(draw(cache, self.order, numbers, temperature=temperature, progress=done))
-        return torch.cat(drawn)
+            return draw_in_chunks(
+                self.cache,
+                self.order,
+                uniform,
+                condition,
+                size=SAMPLE_CHUNK,
+                temperature=temperature,
+                progress=progress,
+            )
 
     def complete(
         self,
@@ -175,25 +178,20 @@ class Autoregressive(Model, Sampler, Likelihood, Completer):
         self.condition_vectors(condition, len(x))
         if not self.looks_ahead(observed):
             particles = 1
-        size = max(1, SAMPLE_CHUNK // particles)
-        rows = torch.arange(len(x), device=x.device).repeat(n)  # completion by completion
-        parts = []
         with self.evaluation():
-            for some in rows.split(size):
-                chosen = None if condition is None else condition[some].repeat_interleave(particles, 0)
-                count = len(some) * particles
-                parts.append(
-                    resample(
-                        self.cache(count, chosen),
-                        self.order,
-                        x[some],
-                        observed[some],
-                        self.uniform(count, *self.spec.shape, generator=generator),
-                        levels=self.spec.levels,
-                        generator=generator,
-                    )
-                )
-        return Completion.joined(parts, n)
+            return complete_in_chunks(
+                self.cache,
+                self.order,
+                x,
+                observed,
+                condition,
+                n=n,
+                particles=particles,
+                size=SAMPLE_CHUNK,
+                levels=self.spec.levels,
+                uniform=lambda count: self.uniform(count, *self.spec.shape, generator=generator),
+                generator=generator,
+            )
 
     def check_completion(self, x: Tensor, observed: Tensor, *, n: int, particles: int = 1) -> Tensor:
         """`observed` in the shape of x.
@@ -202,16 +200,8 @@ class Autoregressive(Model, Sampler, Likelihood, Completer):
             DataError, OptionError: as `completion` says.
         """
         check_images(self.spec, x)
-        for name, value in (("n", n), ("particles", particles)):
-            if value < 1:
-                raise OptionError(f"{name}: found {value}, wanted a whole number ≥ 1")
-        try:
-            shaped = observed.expand(x.shape)
-        except RuntimeError:
-            shaped = None
-        if shaped is None or observed.dtype != torch.bool:
-            found = f"{observed.dtype} of shape {tuple(observed.shape)}"
-            raise DataError(f"observed: found {found}, wanted bool of the images' shape {tuple(x.shape)}")
+        check_numbers(n=n, particles=particles)
+        shaped = observed_like(x, observed, "images")
         inside = x[shaped]
         if inside.numel() and not (inside.min() >= 0 and inside.max() <= 1):
             raise DataError("x: found observed values outside [0, 1], wanted images in [0, 1]")
@@ -245,7 +235,3 @@ class Autoregressive(Model, Sampler, Likelihood, Completer):
         target = levels.long().permute(0, 2, 3, 1)  # (B, H, W, C)
         nats = F.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none")
         return -nats.view(len(x), -1).sum(dim=1)
-
-
-def _within(progress: Progress, chunk: int, chunks: int, share: float) -> None:
-    progress((chunk + share) / chunks)

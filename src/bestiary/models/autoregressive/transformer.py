@@ -16,8 +16,15 @@ from bestiary.data.specs import SequenceSpec, Spec
 from bestiary.distributions.observation import Treatment
 from bestiary.errors import DataError, OptionError
 from bestiary.models.autoregressive.base import PARTICLES, SAMPLE_CHUNK, SCORE_LOGITS
-from bestiary.models.autoregressive.completion import Completion, resample
-from bestiary.models.autoregressive.drawing import Cache, Progress, draw
+from bestiary.models.autoregressive.chunks import (
+    check_numbers,
+    complete_in_chunks,
+    draw_in_chunks,
+    observed_like,
+    split_pairs,
+)
+from bestiary.models.autoregressive.completion import Completion
+from bestiary.models.autoregressive.drawing import Cache, Progress
 from bestiary.models.base import Clock, Completer, Likelihood, Model, Move, Player, Sampler, Step
 from bestiary.models.inputs import condition_dim, condition_vectors
 from bestiary.models.schedules import linear_tail
@@ -173,9 +180,7 @@ class Transformer(Model, Sampler, Likelihood, Completer):
         """
         self._condition(condition, len(x))
         size = max(1, min(SAMPLE_CHUNK, SCORE_LOGITS // (self.spec.vocabulary * self.spec.length)))
-        chunks = torch.split(x, size)
-        conditions = [None] * len(chunks) if condition is None else torch.split(condition, size)
-        return torch.cat([self._log_prob(*pair) for pair in zip(chunks, conditions, strict=True)])
+        return torch.cat([self._log_prob(*pair) for pair in split_pairs(x, condition, size)])
 
     def sample(
         self,
@@ -203,18 +208,19 @@ class Transformer(Model, Sampler, Likelihood, Completer):
             DataError: conditions of another shape or kind than the spec's.
             OptionError: a temperature that is not positive.
         """
-        if not temperature > 0:
-            raise OptionError(f"temperature: found {temperature}, wanted a number > 0")
         self._condition(condition, n)
-        noise = self.uniform(n, 1, 1, self.spec.length, generator=generator).split(SAMPLE_CHUNK)
-        conditions = [None] * len(noise) if condition is None else torch.split(condition, SAMPLE_CHUNK)
-        order, drawn = raster(1, self.spec.length), []
+        uniform = self.uniform(n, 1, 1, self.spec.length, generator=generator)
         with self.evaluation():
-            for done, (numbers, chosen) in enumerate(zip(noise, conditions, strict=True)):
-                told = _told(progress, done, len(noise)) if progress else None
-                cache = self.cache(len(numbers), chosen)
-                drawn.append(draw(cache, order, numbers, temperature=temperature, progress=told))
-        return self._from_row(torch.cat(drawn))
+            drawn = draw_in_chunks(
+                self.cache,
+                raster(1, self.spec.length),
+                uniform,
+                condition,
+                size=SAMPLE_CHUNK,
+                temperature=temperature,
+                progress=progress,
+            )
+        return self._from_row(drawn)
 
     def complete(
         self,
@@ -265,24 +271,20 @@ class Transformer(Model, Sampler, Likelihood, Completer):
             particles = 1
         top = self.spec.vocabulary - 1
         images = (torch.where(observed, x, 0) / top)[:, None, None]  # (B, 1, 1, length)
-        rows = torch.arange(len(x), device=x.device).repeat(n)  # completion by completion
-        parts = []
         with self.evaluation():
-            for some in rows.split(max(1, SAMPLE_CHUNK // particles)):
-                chosen = None if condition is None else condition[some].repeat_interleave(particles, 0)
-                count = len(some) * particles
-                parts.append(
-                    resample(
-                        self.cache(count, chosen),
-                        raster(1, self.spec.length),
-                        images[some],
-                        observed[some, None, None],
-                        self.uniform(count, 1, 1, self.spec.length, generator=generator),
-                        levels=self.spec.vocabulary,
-                        generator=generator,
-                    )
-                )
-        found = Completion.joined(parts, n)
+            found = complete_in_chunks(
+                self.cache,
+                raster(1, self.spec.length),
+                images,
+                observed[:, None, None],
+                condition,
+                n=n,
+                particles=particles,
+                size=SAMPLE_CHUNK,
+                levels=self.spec.vocabulary,
+                uniform=lambda count: self.uniform(count, 1, 1, self.spec.length, generator=generator),
+                generator=generator,
+            )
         return replace(found, images=self._from_row(found.images))
 
     def _log_prob(self, x: Tensor, condition: Tensor | None) -> Tensor:
@@ -312,16 +314,8 @@ class Transformer(Model, Sampler, Likelihood, Completer):
     def _check_completion(self, x: Tensor, observed: Tensor, *, n: int, particles: int) -> Tensor:
         """`observed` in the shape of x."""
         self._check_shape(x)
-        for name, value in (("n", n), ("particles", particles)):
-            if value < 1:
-                raise OptionError(f"{name}: found {value}, wanted a whole number ≥ 1")
-        try:
-            shaped = observed.expand(x.shape)
-        except RuntimeError:
-            shaped = None
-        if shaped is None or observed.dtype != torch.bool:
-            found = f"{observed.dtype} of shape {tuple(observed.shape)}"
-            raise DataError(f"observed: found {found}, wanted bool of the sequences' shape {tuple(x.shape)}")
+        check_numbers(n=n, particles=particles)
+        shaped = observed_like(x, observed, "sequences")
         self._check_symbols(x[shaped])
         return shaped
 
@@ -330,7 +324,3 @@ def _schedule(clock: Clock, warmup: int, anneal: float) -> float:
     """min(u/w, √(w/u)) at update u of w to warm up (the paper's equation 3), times the line to zero."""
     update = clock.updates.get("model", 0) + 1
     return min(update / warmup, math.sqrt(warmup / update)) * linear_tail(clock, anneal)
-
-
-def _told(progress: Progress, done: int, chunks: int) -> Progress:
-    return lambda share: progress((done + share) / chunks)
