@@ -20,7 +20,6 @@ folder already are not computed again; a training that was interrupted goes on.
 
 import argparse
 import dataclasses
-import io
 import json
 import math
 import os
@@ -31,7 +30,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 import bestiary
@@ -40,6 +38,7 @@ from bestiary.data.splits import Batch, Split
 from bestiary.models.autoregressive.pixelcnn_pp import PixelCNNPlusPlus
 from bestiary.networks.shifted import ShiftedConv2d
 from bestiary.randomness import forked_randomness
+from bestiary.tasks import png_bits
 
 SETS = {"in": "fashion-mnist", "out": "mnist"}
 
@@ -120,17 +119,12 @@ def log_probs(make, folder, limit):
         return dict(found)
 
 
-def png_bits(limit):
+def png_lengths(limit):
     """Length of each test image as PNG, in bits."""
     found = {}
     for key, name in SETS.items():
-        lengths = []
-        for batch in bestiary.load_data(name).test.batches(500, limit=limit):
-            for image in (batch.x[:, 0] * 255).round().byte().numpy():
-                file = io.BytesIO()
-                Image.fromarray(image).save(file, "PNG", optimize=True)
-                lengths.append(8 * file.tell())
-        found[key] = np.array(lengths, dtype=np.float64)
+        batches = bestiary.load_data(name).test.batches(500, limit=limit)
+        found[key] = np.concatenate([png_bits(batch.x).numpy() for batch in batches])
     return found
 
 
@@ -186,7 +180,7 @@ def main():
     parser.add_argument("--resnets", type=int, default=5)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    lengths = png_bits(options.images)
+    lengths = png_lengths(options.images)
     result = {
         "command": " ".join(sys.argv),
         "date": date.today().isoformat(),

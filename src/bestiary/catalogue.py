@@ -262,7 +262,6 @@ _ENTRIES = (
         "(Sohn, Lee & Yan, 2015)",
         arxiv="NeurIPS 28",
         year=2015,
-        defaults={"optimizer": "adam", "learning_rate": 1e-3},
         laptop=_VAE_LAPTOP,
         aliases=("cvae",),
     ),

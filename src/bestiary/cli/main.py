@@ -14,10 +14,12 @@ from typing import Annotated
 import typer
 
 from bestiary import __version__
+from bestiary.cli.commands.anomalies import anomalies
 from bestiary.cli.commands.compare import compare
 from bestiary.cli.commands.complete import complete
 from bestiary.cli.commands.data import data
 from bestiary.cli.commands.evaluate import evaluate
+from bestiary.cli.commands.interpolate import interpolate
 from bestiary.cli.commands.models import models
 from bestiary.cli.commands.sample import sample
 from bestiary.cli.commands.score import score
@@ -34,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (models, data, train, sample, evaluate, score, compare, complete):
+for command in (models, data, train, sample, evaluate, score, compare, complete, interpolate, anomalies):
     app.command()(command)
 
 

@@ -13,6 +13,7 @@ from bestiary.config import Ge, Gt, Le, Lt
 from bestiary.data.decode import Fit
 from bestiary.data.decoded import decoded
 from bestiary.data.images import Conditioning
+from bestiary.data.part import Only, restricted
 from bestiary.data.scan import scan
 from bestiary.data.specs import Classes, ImageSpec
 from bestiary.data.splits import ArraySplit, Data
@@ -28,6 +29,7 @@ def folder(
     fit: Fit = "resize",
     channels: Literal["auto", 1, 3] = "auto",
     condition: Conditioning = "none",
+    only: Only = None,
     validation: Annotated[float, Gt(0), Lt(1)] = 0.1,
     test: Annotated[float, Gt(0), Lt(1)] = 0.1,
     seed: Annotated[int, Ge(0)] = 0,
@@ -43,6 +45,8 @@ def folder(
         fit: "resize" stretches an image to the square, "crop" cuts the largest square from its middle.
         channels: 1 is grey, 3 is RGB, "auto" is 1 if every file is of a grey kind and 3 otherwise.
         condition: "classes" gives models the label.
+        only: a class or several, by name or number, of which all three splits then consist, numbered anew
+            from 0; none for all.
         validation: share of the images in the validation split.
         test: share of the images in the test split.
         seed: of the split; whole number ≥ 0.
@@ -81,7 +85,7 @@ def folder(
     notes = [*images.notes, *note]
     if listing.others:
         notes.append(f"ignored {listing.others:,} files that are no images by their names")
-    return Data(
+    data = Data(
         f"folder:{Path(path).resolve().name}",
         ImageSpec(depth, height, width, condition=given),
         train,
@@ -91,6 +95,7 @@ def folder(
         fingerprint=hashlib.sha256(content.encode()).hexdigest(),
         notes=tuple(notes),
     )
+    return restricted(data, only)
 
 
 def split_rows(

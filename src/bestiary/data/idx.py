@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from bestiary.data.cache import cache_folder, locked, written_aside
 from bestiary.data.datasets import DATASETS
 from bestiary.data.images import Conditioning, labelled_images
+from bestiary.data.part import Only
 from bestiary.data.splits import Binarise, Data
 from bestiary.errors import DataError
 
@@ -111,7 +112,13 @@ FASHION_MNIST = IdxSet(
 )  # fmt: skip
 
 
-def mnist(*, path: str | None = None, binarise: Binarise = "none", condition: Conditioning = "none") -> Data:
+def mnist(
+    *,
+    path: str | None = None,
+    binarise: Binarise = "none",
+    condition: Conditioning = "none",
+    only: Only = None,
+) -> Data:
     """MNIST, 28×28, 256 levels: 50,000 / 10,000 / 10,000; validation is the last 10,000 of train.
 
     Arguments:
@@ -120,12 +127,18 @@ def mnist(*, path: str | None = None, binarise: Binarise = "none", condition: Co
             time an example is drawn for training; both make the spec binary. The fixed draw is our own:
             the file of Larochelle and Murray (2011) is another draw of the same law.
         condition: "classes" gives models the label.
+        only: a class or several, by name or number, of which all three splits then consist, numbered anew
+            from 0; none for all.
     """
-    return _load(MNIST, path, binarise, condition)
+    return _load(MNIST, path, binarise, condition, only)
 
 
 def fashion_mnist(
-    *, path: str | None = None, binarise: Binarise = "none", condition: Conditioning = "none"
+    *,
+    path: str | None = None,
+    binarise: Binarise = "none",
+    condition: Conditioning = "none",
+    only: Only = None,
 ) -> Data:
     """Fashion-MNIST, 28×28, 256 levels: 50,000 / 10,000 / 10,000; validation is the last 10,000 of train.
 
@@ -136,11 +149,13 @@ def fashion_mnist(
         binarise: "fixed" draws each pixel from Bernoulli(k/255) once and for all, "dynamic" afresh each
             time an example is drawn for training; both make the spec binary.
         condition: "classes" gives models the label.
+        only: a class or several, by name or number, of which all three splits then consist, numbered anew
+            from 0; none for all.
     """
-    return _load(FASHION_MNIST, path, binarise, condition)
+    return _load(FASHION_MNIST, path, binarise, condition, only)
 
 
-def _load(wanted: IdxSet, path: str | None, binarise: Binarise, condition: Conditioning) -> Data:
+def _load(wanted: IdxSet, path: str | None, binarise: Binarise, condition: Conditioning, only: Only) -> Data:
     folder = _folder(wanted, path)
     if folder is None:
         folder = cache_folder() / wanted.name
@@ -150,7 +165,13 @@ def _load(wanted: IdxSet, path: str | None, binarise: Binarise, condition: Condi
     cut = len(images) - wanted.held_out
     parts = [(images[:cut], labels[:cut]), (images[cut:], labels[cut:]), (test_images, test_labels)]
     return labelled_images(
-        wanted.name, parts, levels=256, classes=wanted.classes, binarise=binarise, condition=condition
+        wanted.name,
+        parts,
+        levels=256,
+        classes=wanted.classes,
+        binarise=binarise,
+        condition=condition,
+        only=only,
     )
 
 

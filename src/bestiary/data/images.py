@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bestiary.data.part import Only, restricted
 from bestiary.data.specs import Classes, ImageSpec
 from bestiary.data.splits import ArraySplit, Binarise, Data
 
@@ -24,6 +25,7 @@ def labelled_images(
     classes: tuple[str, ...],
     binarise: Binarise,
     condition: Conditioning,
+    only: Only = None,
 ) -> Data:
     """A data set of (images, labels) for train, validation and test.
 
@@ -34,6 +36,7 @@ def labelled_images(
         classes: names of the classes.
         binarise: "none", "fixed" or "dynamic".
         condition: whether batches carry the label.
+        only: classes that the data consist of; None for all.
     """
     content = hashlib.sha256()
     for images, labels in parts:
@@ -59,4 +62,5 @@ def labelled_images(
         condition=Classes(len(classes)) if condition == "classes" else None,
     )
     train, validation, test = splits
-    return Data(name, spec, train, validation, test, classes=classes, fingerprint=content.hexdigest())
+    data = Data(name, spec, train, validation, test, classes=classes, fingerprint=content.hexdigest())
+    return restricted(data, only)

@@ -43,6 +43,9 @@ def load_data(name: str | os.PathLike[str], /, **options: Any) -> Data:
             )
     loader = loader_of(source)
     settings = resolve(loader, options, owner=source.name)
+    if settings.get("only") is None:
+        # Absent where nothing is left out, as in run folders that are older than the option.
+        settings.pop("only", None)
     if settings.get("path"):
         settings["path"] = str(Path(settings["path"]).expanduser().absolute())
     data: Data = loader(**settings)

@@ -52,11 +52,13 @@ class ImageSource(ABC):
         path: of the folder or file.
         total: how many there are; `len` is how many of them are read.
         left_out: file that could not be read → why, once `batches` has met it.
+        files: that of each image of a folder that `batches` has given, from the folder on.
     """
 
     path: str
     total: int
     left_out: dict[str, str]
+    files: list[str]
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -126,18 +128,20 @@ class _Folder(ImageSource):
         self.path, self._name, self._size = path, name, size
         self._root, self.total = listing.root, len(listing.files)
         self.left_out = dict(listing.unreadable)
+        self.files = []
         chosen = _part(self.total, limit, seed)
-        self._files = listing.files if chosen is None else [listing.files[i] for i in chosen]
+        self._chosen = listing.files if chosen is None else [listing.files[i] for i in chosen]
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._chosen)
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """See `ImageSource.batches`; files are decoded in the background, a few batches ahead."""
+        self.files = []
         first: tuple[str, Array] | None = None
         workers = min(4, os.cpu_count() or 1)
         waiting: deque[Future[list[tuple[str, Array | str]]]] = deque()
-        parts = (self._files[start : start + size] for start in range(0, len(self._files), size))
+        parts = (self._chosen[start : start + size] for start in range(0, len(self._chosen), size))
         with ThreadPoolExecutor(workers) as pool:
             try:
                 for part in parts:
@@ -155,7 +159,7 @@ class _Folder(ImageSource):
         if first is None:
             file, reason = min(self.left_out.items())
             raise DataError(
-                f"{self._name}: none of the {len(self._files):,} image files in {self.path!r} can be read, "
+                f"{self._name}: none of the {len(self._chosen):,} image files in {self.path!r} can be read, "
                 f"the first is {file!r}: it {reason}"
             )
 
@@ -184,6 +188,7 @@ class _Folder(ImageSource):
                     f"({file!r}), wanted one size: give the side of a square with size"
                 )
             images.append(image)
+            self.files.append(file)
         if not images:
             return first, []
         channels = max(len(image) for image in images)
@@ -195,7 +200,7 @@ class _Stored(ImageSource):
     def __init__(
         self, path: str, name: str, array: Array, chosen: NDArray[np.int64] | None, size: int | None
     ) -> None:
-        self.path, self.total, self.left_out = path, len(array), {}
+        self.path, self.total, self.left_out, self.files = path, len(array), {}, []
         self._array, self._chosen = _channels_first(array, name, path), chosen
         if size is not None and self._array.shape[2:] != (size, size):
             raise DataError(

@@ -39,6 +39,7 @@ from bestiary.metrics.paired import PairedScore, lpips, psnr, ssim
 from bestiary.metrics.parzen import ParzenWindow, parzen_window
 from bestiary.metrics.polygons import PrecisionRecallF1, polygon_distance, precision_recall_f1
 from bestiary.metrics.prd import PrecisionRecallCurve, precision_recall_curve
+from bestiary.metrics.ranking import auroc
 from bestiary.metrics.results import Score
 from bestiary.metrics.statistics import FeatureStatistics
 from bestiary.metrics.table import Table, score_features, score_files
@@ -68,6 +69,7 @@ __all__ = [
     "Table",
     "active_units",
     "annealed_log_likelihood",
+    "auroc",
     "beta_vae_metric",
     "bidirectional_bound",
     "channel_probabilities",

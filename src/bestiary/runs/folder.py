@@ -26,6 +26,7 @@ from bestiary.data.specs import ImageSpec, PointSpec, SequenceSpec, Spec, spec_f
 from bestiary.data.splits import Data
 from bestiary.errors import BestiaryError, OptionError, RunError
 from bestiary.models.base import Model
+from bestiary.models.latent.fitted_prior import FITTED_PRIORS, FittedPrior
 from bestiary.randomness import forked_randomness
 from bestiary.training.budget import Budget
 from bestiary.training.checkpoint import load_weights, newest
@@ -42,7 +43,8 @@ class RunConfig:
     """Everything that determines a training, as plain data.
 
     Attributes:
-        model: {"name": of the catalogue, or of your class; "settings": resolved keyword arguments}.
+        model: {"name": of the catalogue, or of your class; "settings": resolved keyword arguments}; of a
+            fitted prior also the "encoder" that it was fitted for, which is described in the same way.
         data: {"name", "source", "options", "fingerprint", "spec"}.
         budget: as text.
         seed: of initial weights (where `create` was used), batch order and moves.
@@ -61,10 +63,7 @@ class RunConfig:
     ) -> "RunConfig":
         """The configuration of a training that is about to start."""
         return cls(
-            model={
-                "name": model_name(model),
-                "settings": plain(model.settings),
-            },
+            model=describe_model(model),
             data={
                 "name": data.name,
                 "source": data.source,
@@ -97,8 +96,15 @@ class RunConfig:
 
 
 def model_name(model: Model) -> str:
-    """The catalogue's name for a model, or that of your own class."""
-    return catalogue.name_of(model) or type(model).__qualname__
+    """The catalogue's name for a model, that of a fitted prior, or that of your own class."""
+    fitted = (name for name, kind in FITTED_PRIORS.items() if type(model) is kind)
+    return next(fitted, None) or catalogue.name_of(model) or type(model).__qualname__
+
+
+def describe_model(model: Model) -> dict[str, Any]:
+    """What a model is made of, as plain data (see `RunConfig.model`)."""
+    found = {"name": model_name(model), "settings": plain(model.settings)}
+    return {**found, "encoder": describe_model(model.encoder)} if isinstance(model, FittedPrior) else found
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -265,16 +271,8 @@ def load(folder: str | Path, *, model: type[Model] | None = None, averaged: bool
         OptionError: a model that the catalogue does not have, and no `model=`.
     """
     run = open_run(folder)
-    name, settings = run.config.model["name"], run.config.model["settings"]
-    if model is None:
-        try:
-            model = catalogue.entry(name).load()
-        except OptionError as error:
-            raise OptionError(
-                f"{folder}: a run of {name!r}, which is not in the catalogue: pass the class as model={name}"
-            ) from error
-    elif model.__qualname__ != name and catalogue.ALIASES.get(name, name) not in catalogue.CATALOGUE:
-        raise OptionError(f"model: found {model.__qualname__}, but {folder} is a run of {name}")
+    with forked_randomness(0):
+        built = _build(run.config.model, run.config.spec, model, folder)
     found = newest(run.folder / "checkpoints")
     if found is None:
         state = run.state
@@ -283,10 +281,27 @@ def load(folder: str | Path, *, model: type[Model] | None = None, averaged: bool
             "train again with other settings" if state["status"] == "diverged" else "train it with --resume"
         )
         raise RunError(f"{folder}: no checkpoint was written yet ({why}): {remedy}")
-    with forked_randomness(0):
-        built = model(run.config.spec, **settings)
     load_weights(built, *found, averaged=averaged)
     return built.eval()
+
+
+def _build(described: Mapping[str, Any], spec: Spec, own: type[Model] | None, folder: str | Path) -> Model:
+    """A model of this description, untrained; `own` is the class of one that is not of the catalogue."""
+    name, settings = described["name"], described["settings"]
+    if name in FITTED_PRIORS:
+        kind = FITTED_PRIORS[name]
+        encoder = _build(described["encoder"], spec, None if own is kind else own, folder)
+        return kind(encoder, **settings)
+    if own is None:
+        try:
+            own = catalogue.entry(name).load()
+        except OptionError as error:
+            raise OptionError(
+                f"{folder}: a run of {name!r}, which is not in the catalogue: pass the class as model={name}"
+            ) from error
+    elif own.__qualname__ != name and catalogue.ALIASES.get(name, name) not in catalogue.CATALOGUE:
+        raise OptionError(f"model: found {own.__qualname__}, but {folder} is a run of {name}")
+    return own(spec, **settings)
 
 
 @contextmanager

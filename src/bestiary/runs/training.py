@@ -19,6 +19,7 @@ from bestiary.data.splits import Data
 from bestiary.errors import OptionError, RunError
 from bestiary.metrics.results import Score
 from bestiary.models.base import Clock, ClosedForm, Model
+from bestiary.runs.collapse import CodesInUse
 from bestiary.runs.folder import (
     LOCK,
     Run,
@@ -202,12 +203,16 @@ def _train(
     for name in ("log.jsonl", "scores.jsonl"):
         _forget_after(run.folder / name, clock.examples)
 
+    codes = CodesInUse(run.folder / "scores.jsonl", clock, run.state.get("warnings", ()))
+
     def note(status: str, reason: str = "") -> None:
-        run.write_state(status, reason, **_facts(model, clock, training.runtime))
+        warned = {"warnings": codes.warned} if codes.warned else {}
+        run.write_state(status, reason, **_facts(model, clock, training.runtime), **warned)
 
     checkpoints = Checkpoints(run.folder / "checkpoints", lambda: note("running"), checkpoint_seconds)
     watching: list[Observer] = [
-        Log(run.folder / "log.jsonl", clock), Samples(run.folder / "samples", clock), checkpoints, *observers
+        Log(run.folder / "log.jsonl", clock), Samples(run.folder / "samples", clock), codes, checkpoints,
+        *observers,
     ]  # fmt: skip
     if score is not None:
         watching.insert(2, Scores(run.folder / "scores.jsonl", clock, score))

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bestiary.cli.opening import open_data
+from bestiary.cli.opening import is_files, open_data
 from bestiary.cli.options import Json, RunFolder, Seed, complete_data, whole_number
 from bestiary.cli.output import print_json, say
-from bestiary.data.datasets import DATASETS
 from bestiary.errors import OptionError, RunError
 
 if TYPE_CHECKING:
@@ -119,8 +118,7 @@ def _examples(run: "Run", model: "Model", data: str | None, n: int, seed: int) -
     from bestiary.runs.folder import check_same_data
     from bestiary.tasks import read_images
 
-    named = any(data in row.names for row in DATASETS.values())
-    if data is not None and not named and (Path(data).is_dir() or Path(data).suffix in (".npy", ".npz")):
+    if data is not None and is_files(data):
         assert isinstance(model.spec, ImageSpec)
         if model.spec.condition is not None:
             raise OptionError(

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
-from bestiary.config import Ge
+from bestiary.config import Ge, Gt, Search
 from bestiary.data.specs import ImageSpec, Spec
 from bestiary.distributions.gaussian import gaussian_log_prob
 from bestiary.distributions.posteriors import DiagonalNormal, PosteriorHead
@@ -58,6 +58,8 @@ class ConditionalVAE(VAE, Completer):
         glimpses: bool = True,
         glimpse_dim: Annotated[int, Ge(1)] = 100,
         prior_hidden: Sequence[Annotated[int, Ge(1)]] = (100,),
+        optimizer: Literal["adagrad", "adam"] = "adam",
+        learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 1e-3,
         **settings: Any,
     ) -> None:
         self._glimpse_dim = glimpse_dim if glimpses and isinstance(spec, ImageSpec) else 0
@@ -66,7 +68,7 @@ class ConditionalVAE(VAE, Completer):
                 f"condition: found {type(spec).__name__} without conditions, wanted images with"
                 " glimpses=true, or data with classes or attributes"
             )
-        super().__init__(spec, **settings)
+        super().__init__(spec, optimizer=optimizer, learning_rate=learning_rate, **settings)
         self._prior_head = PosteriorHead("diagonal", self.latent_dim)
         self.prior_network = mlp(
             self.context_dim(spec), prior_hidden, self._prior_head.outputs, activation="relu"
