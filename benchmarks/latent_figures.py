@@ -5,7 +5,7 @@
 
 `plane` is the decoded grid of a two-dimensional code at the quantiles of its prior (Kingma & Welling, 2014,
 figure 4); `between` has interpolations of test images by a `vae` and a `spherical-vae`, in a line and around
-the origin. The JSON file has the accuracy of a logistic regression on codes of `vae`, `autoencoder` and `ppca`
+the origin. The JSON file has the accuracy of a logistic regression on codes of `vae`, `autoencoder`, `ppca`
 of ten numbers, by labels per class, beside pixels. All have the same budget; interrupted, it goes on.
 """
 
