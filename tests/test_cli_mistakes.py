@@ -124,7 +124,7 @@ MISTAKES = {
     "train vae --data ./nowhere": "found nothing at",
     "evaluate run --data ring": "was made for 1x8x8 images of 17 levels, but ring has points of R^2",
     "evaluate run --data digits-fixed": "was made for 1x8x8 images of 17 levels",
-    "train vae --data ring --set network=infogan": "found PointSpec, wanted ImageSpec",
+    "train vae --data ring --set network=infogan": "found 'infogan' for PointSpec, wanted network=mlp",
     # folders
     f"{SMALL} --out run": "run exists already and is not empty: go on with --resume, or choose another --out",
     f"{SMALL} --out file": "a file is in the way",

@@ -263,6 +263,7 @@ def test_codes_and_reconstructions_are_of_unseen_images(digits):
 def test_annealing_agrees_with_many_particles_where_the_code_says_little(digits, monkeypatch):
     monkeypatch.setattr(model_scores, "_TEMPERATURES", 30)
     monkeypatch.setattr(model_scores, "ANNEALED", 4)
+    monkeypatch.setattr(model_scores, "PARTICLES", 4000)
     torch.manual_seed(0)
     vae = create("vae", spec=digits.spec, hidden=[8], latent_dim=2, seed=0)
     annealed = evaluate(digits, vae, ["annealed"], n=200).scores["annealed_nats"]

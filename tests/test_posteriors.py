@@ -1,6 +1,8 @@
 """Posteriors and priors of codes against torch.distributions, Monte Carlo and quadrature."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -116,3 +118,13 @@ def test_the_vampprior_is_the_mean_of_the_posteriors_of_its_pseudo_examples():
     with torch.no_grad():
         each = torch.stack([prior._posterior(u[None]).log_prob(z[None])[0].exp() for u in prior.examples()])
         torch.testing.assert_close(prior.log_prob(z), each.mean(0).log())
+
+
+def test_importing_flows_leaves_the_checks_of_other_distributions_on():
+    command = (
+        "import torch, bestiary.distributions.priors\n"
+        "try:\n    torch.distributions.Normal(0.0, -1.0)\n"
+        "except ValueError:\n    print('checked')"
+    )
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "checked"

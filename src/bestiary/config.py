@@ -58,10 +58,12 @@ def options(target: Callable[..., Any]) -> dict[str, Option]:
     A constructor that passes `**settings` on has, after its own, the options of the class above it.
     """
     found: dict[str, Option] = {}
-    for function in _constructors(target) if inspect.isclass(target) else [target]:
+    for depth, function in enumerate(_constructors(target) if inspect.isclass(target) else [target]):
         hints = get_type_hints(function, include_extras=True)
         parameters = inspect.signature(function).parameters
         for name, parameter in parameters.items():
+            if depth and parameter.default is inspect.Parameter.empty:
+                continue  # the class below gives it a value itself
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in found:
                 annotation = hints.get(name, Any)
                 metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()

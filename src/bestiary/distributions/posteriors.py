@@ -10,8 +10,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from zuko.flows import MaskedAutoregressiveTransform
 
+from bestiary.distributions.flows import MaskedAutoregressiveTransform
 from bestiary.distributions.gaussian import gaussian_kl, gaussian_log_prob
 from bestiary.distributions.observation import at_least_float32
 

@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from zuko.flows import NSF
 
+from bestiary.distributions.flows import NSF
 from bestiary.distributions.gaussian import gaussian_log_prob
 from bestiary.distributions.posteriors import Posterior
 
@@ -37,7 +37,8 @@ class StandardNormal(Prior):
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
-        self._like = nn.Buffer(torch.zeros(latent_dim), persistent=False)
+        self._latent_dim = latent_dim
+        self._device = nn.Buffer(torch.empty(0), persistent=False)  # knows device and type, and nothing else
 
     def log_prob(self, z: Tensor) -> Tensor:
         """See `Prior.log_prob`."""
@@ -45,7 +46,7 @@ class StandardNormal(Prior):
 
     def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         """See `Prior.draw`."""
-        return _normal(self._like.expand(n, -1), generator)
+        return _normal(self._device.new_empty(n, self._latent_dim), generator)
 
 
 class NormalMixture(Prior):
