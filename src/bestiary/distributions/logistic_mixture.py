@@ -161,7 +161,7 @@ class DiscretizedLogisticMixture(Distribution):
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Levels in [0, 1], shape (*sample_shape, ..., C): a component, then its logistic draws, rounded.
+        """Levels in [0, 1], shape ``(*sample_shape, ..., C)``: a component, then its logistic draws, rounded.
 
         A logistic draw that is rounded to the nearest level and clipped has exactly the masses of `log_prob`.
         """

@@ -129,7 +129,7 @@ class VonMisesFisher(Distribution):
         generator: torch.Generator | None = None,
         noise: Callable[[int], Tensor] | None = None,
     ) -> Tensor:
-        """Points (*sample_shape, ..., m), differentiable by both parameters.
+        """Points ``(*sample_shape, ..., m)``, differentiable by both parameters.
 
         Arguments:
             sample_shape: of independent draws.

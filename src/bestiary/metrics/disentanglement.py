@@ -74,7 +74,7 @@ def mig(
     r"""Mutual information gap: how much more the best code says of a factor than the second best.
 
     .. math::
-        \frac1K \sum_k \frac{1}{H(v_k)} \left( I(z_{j(k)}; v_k) - \max_{j \ne j(k)} I(z_j; v_k) \right),
+        \frac{1}{K} \sum_k \frac{1}{H(v_k)} \left( I(z_{j(k)}; v_k) - \max_{j \ne j(k)} I(z_j; v_k) \right),
         \qquad j(k) = \arg\max_j I(z_j; v_k)
 
     with plug-in estimates from the joint histogram of a code, in bins of equal width from its least to its
@@ -209,7 +209,7 @@ def sap(
     r"""Separated attribute predictability: how much better the best code predicts a factor than the second.
 
     .. math::
-        \frac1K \sum_k \left( S_{j(k) k} - \max_{j \ne j(k)} S_{jk} \right), \qquad j(k) = \arg\max_j S_{jk}
+        \frac{1}{K} \sum_k ( S_{j(k) k} - \max_{j \ne j(k)} S_{jk} ), \quad j(k) = \arg\max_j S_{jk}
 
     with S_jk the accuracy for test examples of a linear support vector machine that is given code j alone,
     or R² of the line from code j for ordered factors. The first two thirds of the rows train, the rest test;

@@ -50,7 +50,7 @@ def beta_vae_metric(
     otherwise. The classifier, logistic regression, is to tell k from
 
     .. math::
-        \frac1B \sum_{b=1}^B \left| z(x_{b,1}) - z(x_{b,2}) \right|.
+        \frac{1}{B} \sum_{b=1}^{B} |z(x_{b,1}) - z(x_{b,2})|.
 
     Guessing gives 1/K, not 0: that is what constant codes score. The regression's penalty (C = 1) is for
     codes of the scale of a standard normal prior. The error is the binomial one of the test votes.

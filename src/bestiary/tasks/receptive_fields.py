@@ -18,7 +18,7 @@ class ReceptiveField:
     """How strongly the logits of one sub-pixel depend on every sub-pixel of the image.
 
     Attributes:
-        strength: mean over images of Σ_k |∂ logit_k / ∂x|, float64, shape (C, H, W).
+        strength: mean over images of Σ_k ``|∂ logit_k / ∂x|``, float64, shape (C, H, W).
         earlier: pixels that are drawn before this one, bool (H, W).
     """
 

@@ -22,7 +22,9 @@ class Autoencoder(Model, Encoder):
     r"""x → z → x̂ through a narrow z, with the least squared error: principal components made non-linear,
 
     .. math::
-        \min E \| x - g(f(\tilde x)) \|^2, \quad \tilde x = x \text{ or } x + \text{noise}.
+        \min E \, \| x - g(f(\tilde{x})) \|^2
+
+    where x̃ is x, or x with noise.
 
     With linear networks (`hidden=[]`) the best z spans the principal components. It has no law of z and so
     no samples: `bestiary.tasks.fit_prior` fits one to the codes and makes a model that has.

@@ -56,13 +56,15 @@ class LadderVAE(VariationalModel):
     r"""p(z_L) Π p(z_i|z_{i+1}) p(x|z_1), with a posterior that goes down the same ladder:
 
     .. math::
-        d_i = MLP(d_{i-1}), \; d_0 = x, \quad \hat\mu_i, \hat\sigma_i = Linear(d_i),
-        \quad \mu_{p,i}, \sigma_{p,i} = MLP(z_{i+1}), \\
-        \sigma_{q,i}^{-2} = \hat\sigma_i^{-2} + \sigma_{p,i}^{-2}, \quad
-        \mu_{q,i} = \sigma_{q,i}^2 (\hat\mu_i \hat\sigma_i^{-2} + \mu_{p,i} \sigma_{p,i}^{-2}),
+        d_i = MLP(d_{i-1}), \quad (\hat{\mu}_i, \hat{\sigma}_i) = Linear(d_i), \quad
+        (\mu_{p,i}, \sigma_{p,i}) = MLP(z_{i+1}),
 
-    and q(z_L|x) = N(μ̂_L, σ̂_L²). The weight of the divergence rises from 0 to 1 while it warms up, without
-    which the upper codes are switched off before they are of use.
+    .. math::
+        \sigma_{q,i}^{-2} = \hat{\sigma}_i^{-2} + \sigma_{p,i}^{-2}, \quad
+        \mu_{q,i} = \sigma_{q,i}^2 (\hat{\mu}_i \hat{\sigma}_i^{-2} + \mu_{p,i} \sigma_{p,i}^{-2}),
+
+    with d_0 = x, and q(z_L|x) = N(μ̂_L, σ̂_L²). The weight of the divergence rises from 0 to 1 while it warms
+    up, without which the upper codes are switched off before they are of use.
 
     `encode` gives the posterior mean of the top, z_L; `decode` draws the mean of everything below it. Shapes:
     x (B, \*spec.shape), z_i (B, Z_i), bounds in nats (B,).
