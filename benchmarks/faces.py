@@ -45,6 +45,12 @@ def histogram(data, n, seed):
     return bits, samples.unflatten(1, data.spec.shape)
 
 
+def scored(model, data, n):
+    """Exact nats of each test image."""
+    with torch.no_grad():
+        return torch.cat([-model.log_prob(batch.x) for batch in data.test.batches(50, limit=n)]).double()
+
+
 def learned(options, data, name):
     """Bits/dim of each test image, samples, and what the training cost."""
     model = bestiary.create(
@@ -60,7 +66,7 @@ def learned(options, data, name):
         device="cpu",
     )
     model = bestiary.load(run.folder)
-    nats = torch.cat([-model.log_prob(batch.x) for batch in data.test.batches(50, limit=options.n)]).double()
+    nats = scored(model, data, options.n)
     generator = torch.Generator().manual_seed(options.seed)
     samples = torch.cat([model.sample(100, generator=generator) for _ in range(options.n // 100)])
     if options.figure:

@@ -82,6 +82,7 @@ ROWS = {
 }
 
 
+@torch.no_grad()
 def result(run, data, particles):
     """Test nats: exact, or the bound of many codes; mean and standard error over images."""
     model, images = bestiary.load(run.folder), data.test
