@@ -20,7 +20,7 @@ from torch.optim import SGD
 
 from bestiary.catalogue import create
 from bestiary.data.specs import ImageSpec, PointSpec
-from bestiary.errors import OptionError, RunError
+from bestiary.errors import DataError, OptionError, RunError
 from bestiary.models import Clock, Model, Move, Player
 from bestiary.randomness import forked_randomness
 from bestiary.runs import load, train
@@ -688,3 +688,19 @@ def test_dropout_on_every_rank_is_another():
             runtime.seed_dropout(7)
             draws.append(torch.rand(3))
     assert not torch.equal(draws[0], draws[1])
+
+
+def test_a_mistake_in_an_observer_loses_no_training(tmp_path):
+    def observer(training):
+        if training.clock.rounds == 3:
+            raise DataError("mine: found nothing, wanted something")
+
+    data = random_data(ImageSpec(1, 8, 8, levels=2))
+    model = create("vae", spec=data.spec, hidden=[8], latent_dim=2)
+    with pytest.raises(DataError, match="found nothing"):
+        train(model, data, budget="5 rounds", out=tmp_path / "run", observers=[observer])
+    state = json.loads((tmp_path / "run/state.json").read_text())
+    assert (state["status"], state["clock"]["rounds"]) == ("stopped", 3)
+    assert "found nothing" in state["reason"]
+    run = train(model, data, budget="5 rounds", out=tmp_path / "run", resume=True)
+    assert (run.status, run.state["clock"]["rounds"]) == ("finished", 5)

@@ -91,6 +91,13 @@ class Split(ABC):
         for start in range(0, limit, size):
             yield self.take(torch.arange(start, min(start + size, limit)))
 
+    def spread(self, n: int) -> Batch:
+        """At most `n` examples from all over the split, always the same."""
+        if self.endless:
+            return self.take(torch.arange(n))
+        n = min(n, len(self))
+        return self.take(torch.arange(n) * len(self) // n)
+
 
 class ArraySplit(Split):
     """Examples that are held as an array.

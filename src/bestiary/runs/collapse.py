@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from bestiary.data.splits import Batch, Split
+from bestiary.data.splits import Batch
 from bestiary.distributions.gaussian import gaussian_kl
 from bestiary.metrics.active_units import active_units
 from bestiary.models.base import Clock
@@ -57,7 +56,7 @@ class CodesInUse:
             return
         if not self._milestones.due(clock) or clock.rounds < _FIRST_ROUNDS:
             return
-        batch = _spread(training.source).to(model.device)
+        batch = training.source.spread(EXAMPLES).to(model.device)
         means = model.encode(batch.x, condition=batch.condition)
         if not means.isfinite().all():  # the loop finds out by itself that training diverged
             return
@@ -110,16 +109,6 @@ def kl_by_unit(model: VariationalModel, batch: Batch) -> Tensor | None:
         elif model.settings["prior"] != "standard":
             return None
         return gaussian_kl(mean.reshape(-1, 1), log_sigma.reshape(-1, 1)).view_as(mean).mean(0)
-
-
-def _spread(source: Split) -> Batch:
-    """Examples from all over a split, always the same."""
-    if source.endless:
-        indices = torch.arange(EXAMPLES)
-    else:
-        n = min(EXAMPLES, len(source))
-        indices = torch.arange(n) * len(source) // n
-    return source.take(indices, generator=torch.Generator().manual_seed(0))
 
 
 def _remedies(model: VariationalModel) -> str:

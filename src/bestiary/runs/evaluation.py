@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bestiary.data import load_data
 from bestiary.data.specs import ImageSpec, SequenceSpec
 from bestiary.data.splits import Data
 from bestiary.errors import DataError, OptionError, unknown_name
@@ -209,7 +208,7 @@ def evaluate(
     if metrics is not None:
         check_metrics(metrics)
     if data is None:
-        data = load_data(opened.config.data["source"], **opened.config.data["options"])
+        data = opened.data
     trained = load(opened.folder, model=model)
     evaluator = Evaluator(data, n=n, split=split, embedding=embedding, seed=seed)
     found = evaluator.evaluate(trained, metrics)

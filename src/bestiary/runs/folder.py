@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from bestiary import catalogue
 from bestiary.config import plain
+from bestiary.data.load import load_data
 from bestiary.data.specs import ImageSpec, PointSpec, SequenceSpec, Spec, spec_from_dict, spec_to_dict
 from bestiary.data.splits import Data
 from bestiary.errors import BestiaryError, OptionError, RunError
@@ -157,6 +158,15 @@ class Run:
     def model(self) -> Model:
         """The trained model, with averaged weights where there are any."""
         return load(self.folder)
+
+    @cached_property
+    def data(self) -> Data:
+        """What the run was trained on, loaded anew.
+
+        Raises:
+            DataError: the data are missing or damaged.
+        """
+        return load_data(self.config.data["source"], **self.config.data["options"])
 
     def log(self) -> list[dict[str, Any]]:
         """The lines of log.jsonl: clock and terms of each logging interval."""

@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from bestiary.data.specs import Classes
+from bestiary.data.specs import Classes, Spec
+from bestiary.data.splits import Split
 from bestiary.metrics.results import Score
 from bestiary.models.base import Clock, Model, Sampler
 from bestiary.runs.folder import append_line
@@ -93,21 +95,28 @@ class Samples:
     def __call__(self, training: Training) -> None:
         """After a round."""
         if isinstance(training.model, Sampler) and self._milestones.due(training.clock):
-            self.draw(training.model, training.clock)
+            self.draw(training.model, training.source, training.clock)
 
-    def draw(self, model: Model, clock: Clock) -> None:
-        """Draw and save now."""
+    def draw(self, model: Model, source: Split, clock: Clock) -> None:
+        """Draw and save now, with conditions of the examples of `source` where they are vectors."""
         assert isinstance(model, Sampler)
         generator = torch.Generator().manual_seed(_SAMPLE_SEED)
+        condition = shown_condition(model.spec, source, SAMPLES_SHOWN)
         with model.evaluation():
-            x = model.sample(SAMPLES_SHOWN, condition=shown_condition(model), generator=generator)
+            x = model.sample(
+                SAMPLES_SHOWN,
+                condition=None if condition is None else condition.to(model.device),
+                generator=generator,
+            )
         save_picture(x, model.spec, self._folder / f"{clock.examples:08d}{picture_suffix(model.spec)}")
 
 
-def shown_condition(model: Model, n: int = SAMPLES_SHOWN) -> torch.Tensor | None:
-    """Conditions for a picture of `n` samples: the classes in turn, or none."""
-    condition = model.spec.condition
-    return torch.arange(n, device=model.device) % condition.n if isinstance(condition, Classes) else None
+def shown_condition(spec: Spec, source: Split, n: int) -> Tensor | None:
+    """Conditions for a picture of `n` samples: classes in turn, vectors of examples in turn, or none."""
+    if isinstance(spec.condition, Classes):
+        return torch.arange(n) % spec.condition.n
+    found = source.spread(n).condition
+    return None if found is None else found[torch.arange(n) % len(found)]
 
 
 class Scores:

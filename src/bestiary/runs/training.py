@@ -16,7 +16,7 @@ import torch
 
 from bestiary.config import plain, resolve
 from bestiary.data.splits import Data
-from bestiary.errors import OptionError, RunError
+from bestiary.errors import BestiaryError, OptionError, RunError
 from bestiary.metrics.results import Score
 from bestiary.models.base import Clock, ClosedForm, Model
 from bestiary.runs.collapse import CodesInUse
@@ -183,7 +183,7 @@ def _solve(model: ClosedForm, data: Data, run: Run, seed: int, runtime: Runtime)
         epoch_size=len(data.train), progress=1.0,
     )  # fmt: skip
     save_model(model, run.folder / "checkpoints", asdict(clock))
-    Samples(run.folder / "samples", clock).draw(model, clock)
+    Samples(run.folder / "samples", clock).draw(model, data.train, clock)
     run.write_state("finished", "solved in closed form", **_facts(model, clock, runtime))
 
 
@@ -238,6 +238,11 @@ def _train(
             f"batch_size: {model.batch_size} examples do not fit into memory: compute each in parts with"
             f" --accumulate {parts}, or --set a smaller batch_size, in another --out"
         ) from error
+    except BestiaryError as error:
+        if training.between_rounds:  # the mistake is an observer's: what was learned is kept
+            checkpoints.save(training)
+        note("stopped", str(error))
+        raise
 
 
 def _facts(model: Model, clock: Clock, runtime: Runtime) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class Training:
     Attributes:
         clock: what has been spent.
         terms: sums and counts of the costs' named terms since they were last taken by `take_terms`.
+        between_rounds: whether observers are looking, so that an error is theirs and the training is whole.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Training:
         self._taken: dict[str, float] = {}
         self._batch_in_hand: tuple[int, int] | None = None
         self._moving: str | None = None
+        self.between_rounds = False
         self._in_flight: list[tuple[str, Tensor]] = []
         self.largest_first_cost: dict[str, float] = {}
         slow = [model.get_submodule(name) for name in model.compiled if runtime.compiled]
@@ -134,6 +136,7 @@ class Training:
 
     def _watch(self, observers: Sequence[Observer]) -> None:
         problem = ""
+        self.between_rounds = True
         try:
             for observer in observers:
                 observer(self)
@@ -141,6 +144,7 @@ class Training:
             problem = str(diverged)
         if self.runtime.ranks.largest(float(bool(problem))):
             raise DivergedError(problem or "found out by another rank")
+        self.between_rounds = False
 
     def _update(self, move: Move, index: int, repetition: int) -> None:
         player, optimizer = self._player(move.player), self.optimizers[move.player]

@@ -199,10 +199,9 @@ class _Examples:
 
 def _own_data(run: "Run", model: "Model") -> "Data":
     """What the run was trained on."""
-    from bestiary.data import load_data
     from bestiary.runs.folder import check_same_data
 
-    own = load_data(run.config.data["source"], **run.config.data["options"])
+    own = run.data
     check_same_data(model.spec, own, f"RUN: {run.folder}")
     if own.fingerprint != run.config.data["fingerprint"]:
         say("note: the run's data are no longer what they were when it was trained on them")

@@ -112,7 +112,6 @@ def complete(
 
 
 def _examples(run: "Run", model: "Model", data: str | None, n: int, seed: int) -> "Batch":
-    from bestiary.data import load_data
     from bestiary.data.specs import ImageSpec
     from bestiary.data.splits import Batch
     from bestiary.runs.folder import check_same_data
@@ -126,10 +125,7 @@ def _examples(run: "Run", model: "Model", data: str | None, n: int, seed: int) -
                 " wanted a data set that has it"
             )
         return Batch(read_images(data, model.spec, n, seed=seed))
-    if data is None:
-        loaded = load_data(run.config.data["source"], **run.config.data["options"])
-    else:
-        loaded = open_data(data, {})
+    loaded = run.data if data is None else open_data(data, {})
     check_same_data(model.spec, loaded, f"RUN: {run.folder}")
     return next(iter(loaded.test.batches(n, limit=n)))
 

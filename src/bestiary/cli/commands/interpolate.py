@@ -51,7 +51,6 @@ def interpolate(
     """
     import torch
 
-    from bestiary.data import load_data
     from bestiary.data.specs import ImageSpec
     from bestiary.models.base import Encoder
     from bestiary.runs import load, open_run
@@ -71,7 +70,7 @@ def interpolate(
             f"RUN: {run} is a {type(model).__name__}, which has no codes of examples: wanted a run of a model"
             " that encodes, such as vae or autoencoder"
         )
-    data = load_data(opened.config.data["source"], **opened.config.data["options"])
+    data = opened.data
     check_same_data(model.spec, data, f"RUN: {run}")
     examples = data.test if split == "test" else data.validation
     generator = torch.Generator().manual_seed(seed)

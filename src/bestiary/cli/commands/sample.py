@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bestiary.data.specs import Spec
+    from bestiary.runs.folder import Run
 
 
 def sample(
@@ -39,7 +40,8 @@ def sample(
     """Draw samples from a run into a file, whose path is printed.
 
     An .npz holds `samples`: uint8 images of shape (n, C, H, W), float points of shape (n, dim), or int64
-    sequences of shape (n, length); and `labels` where the model is conditional.
+    sequences of shape (n, length); and `labels` or `conditions` where the model is conditional. Vectors to
+    draw for are those of the run's own test split, in turn.
     """
     import torch
 
@@ -49,14 +51,15 @@ def sample(
     from bestiary.runs.pictures import picture_suffix
     from bestiary.training.files import told_in_one_line
 
-    kinds = (picture_suffix(open_run(run).config.spec), ".npz")
+    opened = open_run(run)
+    kinds = (picture_suffix(opened.config.spec), ".npz")
     target = Path(f"{Path(run).resolve().name}-samples{kinds[0]}") if out is None else out
     if target.suffix.lower() not in kinds:
         raise OptionError(f"--out: found {str(target)!r}, wanted a file that ends in {' or '.join(kinds)}")
     model = load(run)
     if not isinstance(model, Sampler):
         raise RunError(f"RUN: {run} is a {type(model).__name__}, which draws no samples")
-    condition = _condition(model.spec, classes, n)
+    condition = _condition(opened, classes, n)
     with told_in_one_line("--out"):
         target.parent.mkdir(parents=True, exist_ok=True)
     say(f"drawing {n:,} samples")
@@ -70,16 +73,22 @@ def sample(
         print(target)
 
 
-def _condition(spec: "Spec", wanted: list[str] | None, n: int) -> "Tensor | None":
+def _condition(run: "Run", wanted: list[str] | None, n: int) -> "Tensor | None":
     import torch
 
     from bestiary.data.specs import Classes
+    from bestiary.runs.folder import check_same_data
+    from bestiary.runs.observers import shown_condition
 
-    if not isinstance(spec.condition, Classes):
-        if wanted is not None:
-            raise OptionError("--classes: the model of this run is not conditional on classes: leave it out")
+    kind = run.config.spec.condition
+    if wanted is not None and not isinstance(kind, Classes):
+        raise OptionError("--classes: the model of this run is not conditional on classes: leave it out")
+    if kind is None:
         return None
-    last = spec.condition.n - 1
+    if not isinstance(kind, Classes):
+        check_same_data(run.config.spec, run.data, f"RUN: {run.folder}")
+        return shown_condition(run.config.spec, run.data.test, n)
+    last = kind.n - 1
     for text in wanted or ():
         if not text.isdecimal() or int(text) > last:
             raise OptionError(f"--classes: found {text!r}, wanted whole numbers from 0 to {last}")
@@ -100,4 +109,5 @@ def _write(target: Path, x: "Tensor", condition: "Tensor | None", spec: "Spec") 
     if condition is None:
         np.savez_compressed(target, samples=levels.numpy())
     else:
-        np.savez_compressed(target, samples=levels.numpy(), labels=condition.numpy())
+        kind = "conditions" if condition.is_floating_point() else "labels"
+        np.savez_compressed(target, allow_pickle=False, samples=levels.numpy(), **{kind: condition.numpy()})
