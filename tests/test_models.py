@@ -23,6 +23,13 @@ OF_POINTS = (
     "iwae",
     "minimax-gan",
     "ns-gan",
+    "ml-gan",
+    "lsgan",
+    "wgan",
+    "wgan-gp",
+    "dragan",
+    "began",
+    "unrolled-gan",
 )
 OF_SEQUENCES = ("transformer",)
 OF_IMAGES = [name for name in catalogue.CATALOGUE if name not in OF_SEQUENCES]

@@ -1,7 +1,7 @@
 """Every model of the package, in one hand-written table; nothing here imports torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,8 +27,9 @@ class CatalogueEntry:
         paper: title, authors, year.
         arxiv: number of the paper, or where it was published.
         year: of the paper.
-        defaults: settings that make the class this model; the rest are the constructor's own defaults.
-        laptop: settings of the reduced preset, on top of the defaults.
+        identity: settings that make the class this model.
+        defaults: other settings of its paper; the rest are the constructor's own defaults.
+        laptop: settings of the reduced preset, on top of these.
         aliases: other names that people type.
     """
 
@@ -39,6 +40,7 @@ class CatalogueEntry:
     paper: str
     arxiv: str
     year: int
+    identity: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     laptop: Mapping[str, Any] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
@@ -53,17 +55,18 @@ class CatalogueEntry:
         """The settings of a preset, before the constructor's own defaults."""
         if preset not in ("paper", "laptop"):
             raise unknown_name("preset", preset, ["paper", "laptop"])
-        return {**self.defaults, **(self.laptop if preset == "laptop" else {})}
+        return {**self.identity, **self.defaults, **(self.laptop if preset == "laptop" else {})}
 
 
 _GAN = "bestiary.models.adversarial.gan:GAN"
-_GAN_LAPTOP = {
+_ADVERSARIAL_LAPTOP = {
     "channels": 32,
     "learning_rate": 1e-3,
     "beta1": 0.5,
     "batch_norm_decay": 0.99,
     "ema_half_life": 5000.0,
 }
+_GOODFELLOW = "Generative Adversarial Networks (Goodfellow et al., 2014)"
 
 _VAE_LAPTOP = {
     "network": "infogan",
@@ -116,7 +119,7 @@ _ENTRIES = (
         paper="Pixel Recurrent Neural Networks (van den Oord et al., 2016)",
         arxiv="1601.06759",
         year=2016,
-        defaults={"recurrence": "row"},
+        identity={"recurrence": "row"},
         laptop=_PIXEL_RNN_LAPTOP,
     ),
     CatalogueEntry(
@@ -127,7 +130,7 @@ _ENTRIES = (
         paper="Pixel Recurrent Neural Networks (van den Oord et al., 2016)",
         arxiv="1601.06759",
         year=2016,
-        defaults={"recurrence": "diagonal"},
+        identity={"recurrence": "diagonal"},
         laptop=_PIXEL_RNN_LAPTOP,
         aliases=("pixelrnn",),
     ),
@@ -316,28 +319,131 @@ _ENTRIES = (
         path=_GAN,
         family="adversarial",
         summary="the original game, whose generator gradient vanishes when the discriminator is sure",
-        paper="Generative Adversarial Networks (Goodfellow et al., 2014)",
+        paper=_GOODFELLOW,
         arxiv="1406.2661",
         year=2014,
-        defaults={"game": "minimax"},
-        laptop=_GAN_LAPTOP,
+        identity={"game": "minimax", "penalty": "none"},
+        laptop=_ADVERSARIAL_LAPTOP,
     ),
     CatalogueEntry(
         name="ns-gan",
         path=_GAN,
         family="adversarial",
         summary="the non-saturating game that everybody plays",
-        paper="Generative Adversarial Networks (Goodfellow et al., 2014), §3",
+        paper=f"{_GOODFELLOW}, §3",
         arxiv="1406.2661",
         year=2014,
-        defaults={"game": "non_saturating"},
-        laptop=_GAN_LAPTOP,
-        aliases=("gan", "dcgan"),
+        identity={"game": "non_saturating", "penalty": "none"},
+        laptop=_ADVERSARIAL_LAPTOP,
+        aliases=("gan",),
+    ),
+    CatalogueEntry(
+        name="ml-gan",
+        path=_GAN,
+        family="adversarial",
+        summary="a generator whose gradient is that of maximum likelihood, as far as D knows",
+        paper="On Distinguishability Criteria for Estimating Generative Models (Goodfellow, 2014)",
+        arxiv="1412.6515",
+        year=2014,
+        identity={"game": "maximum_likelihood", "penalty": "none"},
+        laptop=_ADVERSARIAL_LAPTOP,
+    ),
+    CatalogueEntry(
+        name="lsgan",
+        path=_GAN,
+        family="adversarial",
+        summary="squared distances of the raw output from 0 and 1, in place of cross-entropy",
+        paper="Least Squares Generative Adversarial Networks (Mao et al., 2017)",
+        arxiv="1611.04076",
+        year=2017,
+        identity={"game": "least_squares", "penalty": "none"},
+        defaults={"learning_rate": 2e-4, "beta1": 0.5},
+        laptop=_ADVERSARIAL_LAPTOP,
+    ),
+    CatalogueEntry(
+        name="wgan",
+        path=_GAN,
+        family="adversarial",
+        summary="a critic of bounded weights estimates the distance that the generator shortens",
+        paper="Wasserstein GAN (Arjovsky, Chintala & Bottou, 2017)",
+        arxiv="1701.07875",
+        year=2017,
+        identity={"game": "wasserstein", "penalty": "none"},
+        defaults={
+            "clip": 0.01,
+            "optimizer": "rmsprop",
+            "learning_rate": 5e-5,
+            "discriminator_updates": 5,
+        },
+        laptop={**_ADVERSARIAL_LAPTOP, "learning_rate": 5e-4},
+    ),
+    CatalogueEntry(
+        name="wgan-gp",
+        path=_GAN,
+        family="adversarial",
+        summary="a critic whose slope is held at 1 between data and samples",
+        paper="Improved Training of Wasserstein GANs (Gulrajani et al., 2017)",
+        arxiv="1704.00028",
+        year=2017,
+        identity={"game": "wasserstein", "penalty": "gradient"},
+        defaults={
+            "penalty_weight": 10.0,
+            "batch_norm": False,
+            "learning_rate": 1e-4,
+            "beta1": 0.0,
+            "beta2": 0.9,
+            "discriminator_updates": 5,
+        },
+        laptop={**_ADVERSARIAL_LAPTOP, "learning_rate": 1e-3},
+    ),
+    CatalogueEntry(
+        name="dragan",
+        path=_GAN,
+        family="adversarial",
+        summary="the non-saturating game with a discriminator whose slope is held at 1 around the data",
+        paper="On Convergence and Stability of GANs (Kodali et al., 2017)",
+        arxiv="1705.07215",
+        year=2017,
+        identity={"game": "non_saturating", "penalty": "dragan"},
+        defaults={"penalty_weight": 10.0, "batch_norm": False, "learning_rate": 1e-4, "beta1": 0.5},
+        laptop=_ADVERSARIAL_LAPTOP,
+    ),
+    CatalogueEntry(
+        name="began",
+        path="bestiary.models.adversarial.began:BEGAN",
+        family="adversarial",
+        summary="the discriminator is an autoencoder, and a controller keeps the two players level",
+        paper="BEGAN: Boundary Equilibrium Generative Adversarial Networks (Berthelot et al., 2017)",
+        arxiv="1703.10717",
+        year=2017,
+        laptop=_ADVERSARIAL_LAPTOP,
+    ),
+    CatalogueEntry(
+        name="unrolled-gan",
+        path="bestiary.models.adversarial.unrolled_gan:UnrolledGAN",
+        family="adversarial",
+        summary="the generator looks several steps of the discriminator ahead",
+        paper="Unrolled Generative Adversarial Networks (Metz et al., 2017)",
+        arxiv="1611.02163",
+        year=2017,
+        identity={"game": "minimax"},
+        defaults={"learning_rate": 1e-4, "beta1": 0.5},
+        laptop={**_ADVERSARIAL_LAPTOP, "unrolling_steps": 3},
     ),
 )
 
 CATALOGUE: dict[str, CatalogueEntry] = {entry.name: entry for entry in _ENTRIES}
-ALIASES: dict[str, str] = {alias: entry.name for entry in _ENTRIES for alias in entry.aliases}
+# A name that people type for a model with networks and settings of another paper.
+_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    # Radford et al. 2016 (arXiv 1511.06434)
+    "dcgan": (
+        "ns-gan",
+        {"network": "dcgan", "latent_dim": 100, "learning_rate": 2e-4, "beta1": 0.5, "batch_size": 128},
+    ),
+}
+ALIASES: dict[str, str] = {alias: entry.name for entry in _ENTRIES for alias in entry.aliases} | {
+    variant: name for variant, (name, _) in _VARIANTS.items()
+}
 
 
 def entry(name: str) -> CatalogueEntry:
@@ -347,21 +453,23 @@ def entry(name: str) -> CatalogueEntry:
         OptionError: no such model; the message names the nearest.
     """
     key = name.lower().replace("_", "-")
-    key = ALIASES.get(key, key)
-    if key not in CATALOGUE:
+    found = CATALOGUE.get(ALIASES.get(key, key))
+    if found is None:
         raise unknown_name("model", name, [*CATALOGUE, *ALIASES], "(`bestiary models` lists them)")
-    return CATALOGUE[key]
+    if key in _VARIANTS:
+        return replace(found, defaults={**found.defaults, **_VARIANTS[key][1]})
+    return found
 
 
 def name_of(model: "Model") -> str | None:
-    """The catalogue's name for a model: the first entry of its class whose defaults it has."""
+    """The catalogue's name for a model: of the entries of its class the one whose identity it has most of."""
     path = f"{type(model).__module__}:{type(model).__qualname__}"
-    for candidate in _ENTRIES:
-        if candidate.path == path and all(
-            model.settings.get(key) == value for key, value in candidate.defaults.items()
-        ):
-            return candidate.name
-    return None
+    candidates = [candidate for candidate in _ENTRIES if candidate.path == path]
+
+    def differences(candidate: CatalogueEntry) -> int:
+        return sum(model.settings.get(key) != value for key, value in candidate.identity.items())
+
+    return min(candidates, key=differences).name if candidates else None
 
 
 def create(name: str, *, spec: "Spec", seed: int = 0, preset: Preset = "paper", **settings: Any) -> "Model":

@@ -9,8 +9,10 @@ from torch.optim import Adam, Optimizer, RMSprop
 OptimizerName = Literal["rmsprop", "adam"]
 
 
-def named_optimizer(name: OptimizerName, learning_rate: float) -> Callable[..., Optimizer]:
-    """What makes the optimiser of a `Player`, with its usual constants."""
+def named_optimizer(
+    name: OptimizerName, learning_rate: float, *, betas: tuple[float, float] = (0.9, 0.999)
+) -> Callable[..., Optimizer]:
+    """What makes the optimiser of a `Player`, with its usual constants; RMSProp has no betas."""
     if name == "rmsprop":
         return partial(RMSprop, lr=learning_rate)
-    return partial(Adam, lr=learning_rate, fused=True)
+    return partial(Adam, lr=learning_rate, betas=betas, fused=True)

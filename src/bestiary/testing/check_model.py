@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,14 +63,15 @@ def check_model(model: str | type[Model], spec: Spec = _IMAGES, *, seed: int = 0
         BestiaryError: the model cannot be made for `spec`.
     """
     kind = catalogue.entry(model).load() if isinstance(model, str) else model
+    identity = catalogue.entry(model).identity if isinstance(model, str) else {}
     data = random_data(spec, seed=seed)
     _check_declarations(kind)
-    _check_outputs(_tiny(kind, spec, seed), data, seed)
-    _check_determinism(kind, data, seed)
+    _check_outputs(_tiny(kind, spec, seed, identity), data, seed)
+    _check_determinism(kind, data, seed, identity)
     if not issubclass(kind, ClosedForm):
-        _check_moves(_tiny(kind, spec, seed), data, seed)
-        _check_resume(kind, data, seed)
-    _check_saving(kind, data, seed)
+        _check_moves(_tiny(kind, spec, seed, identity), data, seed)
+        _check_resume(kind, data, seed, identity)
+    _check_saving(kind, data, seed, identity)
 
 
 def random_data(spec: Spec, *, n: int = 64, seed: int = 0) -> Data:
@@ -106,9 +108,14 @@ def random_data(spec: Spec, *, n: int = 64, seed: int = 0) -> Data:
     return Data("random", spec, train, validation, test, fingerprint=f"random-{n}-{seed}", source="random")
 
 
-def _tiny(kind: type[Model], spec: Spec, seed: int) -> Model:
+def _tiny(kind: type[Model], spec: Spec, seed: int, identity: Mapping[str, Any]) -> Model:
+    """The tiny instance of a class, or of what the catalogue makes of it by settings of its own."""
     with forked_randomness(seed):
-        return kind.tiny(spec).eval()
+        model = kind.tiny(spec)
+        if identity:
+            made: Any = kind
+            model = made(spec, **{**model.settings, **identity})
+        return model.eval()
 
 
 def _require(holds: bool, kind: type[Model] | Model, message: str) -> None:
@@ -248,11 +255,11 @@ def _check_moves(model: Model, data: Data, seed: int) -> None:
             _require(not missing, model, f"the {player}'s cost gives no gradient to {', '.join(missing[:3])}")
 
 
-def _check_determinism(kind: type[Model], data: Data, seed: int) -> None:
+def _check_determinism(kind: type[Model], data: Data, seed: int, identity: Mapping[str, Any]) -> None:
     state = torch.random.get_rng_state()
     results = []
     for _ in range(2):
-        model = _tiny(kind, data.spec, seed)
+        model = _tiny(kind, data.spec, seed, identity)
         if isinstance(model, ClosedForm):
             model.fit(data.train, generator=_generator(seed))
         else:
@@ -263,13 +270,13 @@ def _check_determinism(kind: type[Model], data: Data, seed: int) -> None:
     _require(untouched, kind, "training touches torch's global random state")
 
 
-def _check_resume(kind: type[Model], data: Data, seed: int) -> None:
+def _check_resume(kind: type[Model], data: Data, seed: int, identity: Mapping[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        through = _tiny(kind, data.spec, seed)
+        through = _tiny(kind, data.spec, seed, identity)
         budget = Budget(_ROUNDS, "rounds")
         train(through, data, budget=budget, out=folder / "through", seed=seed, device="cpu")
-        halves = _tiny(kind, data.spec, seed)
+        halves = _tiny(kind, data.spec, seed, identity)
 
         def stop(training: Training) -> None:
             if training.clock.rounds == _ROUNDS // 2:
@@ -281,7 +288,7 @@ def _check_resume(kind: type[Model], data: Data, seed: int) -> None:
                 observers=[stop], checkpoint_seconds=0.0,
             )  # fmt: skip
         except _KilledError:
-            halves = _tiny(kind, data.spec, seed + 1)  # resuming must replace every weight
+            halves = _tiny(kind, data.spec, seed + 1, identity)  # resuming must replace every weight
         train(halves, data, budget=budget, out=folder / "halves", seed=seed, device="cpu", resume=True)
         same = _equal(_tensors(through), _tensors(halves))
         _require(same, kind, "resumed half-way, its weights differ from a training never interrupted")
@@ -291,9 +298,9 @@ class _KilledError(Exception):
     """Stands in for the power going out."""
 
 
-def _check_saving(kind: type[Model], data: Data, seed: int) -> None:
+def _check_saving(kind: type[Model], data: Data, seed: int, identity: Mapping[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
-        model = _tiny(kind, data.spec, seed)
+        model = _tiny(kind, data.spec, seed, identity)
         run: Run = train(
             model, data, budget=Budget(1, "rounds"), out=Path(temporary) / "run", seed=seed, device="cpu"
         )

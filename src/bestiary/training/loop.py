@@ -26,6 +26,8 @@ from bestiary.training.runtime import Runtime
 # A cost this many times larger than anything of the first updates is no longer learning anything.
 _DIVERGENCE = 1e6
 _FIRST_UPDATES = 20
+# The norm of a gradient is a pass over all of it: at every tenth round it costs next to nothing.
+_ROUNDS_PER_NORM = 10
 # Devices other than the CPU run ahead of Python: their costs are looked at this many at a time.
 _COSTS_IN_FLIGHT = 64
 # Where the errors of `torch.compile` are defined, which take a second to import.
@@ -167,6 +169,8 @@ class Training:
             self.flops_per_update[key] = count.total * self.runtime.ranks.size
         gradients = [p.grad for p in player.parameters if p.grad is not None]
         self.runtime.ranks.average([*gradients, *terms.values()])
+        if self.clock.rounds % _ROUNDS_PER_NORM == 0:
+            terms["gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
         self._note(move.player, terms)
         if self.model.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(player.parameters, self.model.max_grad_norm)

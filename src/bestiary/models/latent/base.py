@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from bestiary.models.base import (
     Step,
 )
 from bestiary.models.inputs import condition_vectors
+from bestiary.models.noise import Draws, Noise
 from bestiary.objectives.bounds import importance_weighted_bound
 
 KLName = Literal["auto", "analytic", "sampled"]
@@ -29,33 +30,6 @@ Epochs = Annotated[float, Ge(0)]
 
 _ROWS = 4096  # codes that are weighed at once
 _SHOWN = 512  # codes that are decoded at once for pictures
-
-
-class Noise(Protocol):
-    """Where draws come from: a training `Step`, or `Draws` outside of training."""
-
-    def normal(self, *shape: int) -> Tensor:
-        """Standard normal noise for every example, (B, *shape)."""
-
-    def uniform(self, *shape: int) -> Tensor:
-        """Noise uniform on [0, 1) for every example, (B, *shape)."""
-
-
-@dataclass(frozen=True)
-class Draws:
-    """Noise for `n` examples of a model, from the caller's generator."""
-
-    model: Model
-    n: int
-    generator: torch.Generator | None
-
-    def normal(self, *shape: int) -> Tensor:
-        """See `Noise.normal`."""
-        return self.model.normal(self.n, *shape, generator=self.generator)
-
-    def uniform(self, *shape: int) -> Tensor:
-        """See `Noise.uniform`."""
-        return self.model.uniform(self.n, *shape, generator=self.generator)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from bestiary.distributions.posteriors import DiagonalNormal, PosteriorHead
 from bestiary.errors import DataError
 from bestiary.models.base import Completer, Step
 from bestiary.models.inputs import condition_dim
-from bestiary.models.latent.base import Draws, Noise, Terms
+from bestiary.models.latent.base import Terms
 from bestiary.models.latent.vae import VAE
+from bestiary.models.noise import Draws, Noise
 from bestiary.networks.coders import encoder
 from bestiary.networks.mlp import mlp
 from bestiary.objectives.bounds import importance_weighted_bound

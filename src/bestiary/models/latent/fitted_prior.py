@@ -17,9 +17,9 @@ from bestiary.distributions.priors import FlowPrior, Prior
 from bestiary.errors import BestiaryError, DataError
 from bestiary.models.base import Clock, ClosedForm, Encoder, Model, Move, Player, Sampler, Step
 from bestiary.models.latent.autoencoder import Autoencoder
-from bestiary.models.latent.base import Draws, Noise
 from bestiary.models.latent.spherical_vae import SphericalVAE
 from bestiary.models.latent.vae import VAE
+from bestiary.models.noise import Draws, Noise
 from bestiary.models.schedules import linear_tail
 
 CodesName = Literal["draws", "means"]

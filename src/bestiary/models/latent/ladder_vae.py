@@ -15,7 +15,8 @@ from bestiary.distributions.observation import ObservationName, Treatment, at_le
 from bestiary.errors import OptionError
 from bestiary.models.base import Player
 from bestiary.models.inputs import condition_dim
-from bestiary.models.latent.base import Draws, Epochs, Noise, Terms, VariationalModel
+from bestiary.models.latent.base import Epochs, Terms, VariationalModel
+from bestiary.models.noise import Draws, Noise
 
 _SMALLEST, _LARGEST = -10.0, 5.0  # log σ
 _ROWS = 512  # codes that are decoded at once

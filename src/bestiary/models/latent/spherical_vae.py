@@ -17,7 +17,8 @@ from bestiary.distributions.gaussian import gaussian_log_prob
 from bestiary.distributions.observation import ObservationName, at_least_float32, observation
 from bestiary.models.base import Player
 from bestiary.models.inputs import condition_dim
-from bestiary.models.latent.base import DecoderModel, Epochs, Noise, Terms
+from bestiary.models.latent.base import DecoderModel, Epochs, Terms
+from bestiary.models.noise import Noise
 from bestiary.networks.coders import CoderName, decoder, encoder
 from bestiary.networks.mlp import ActivationName
 

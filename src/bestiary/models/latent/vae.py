@@ -23,7 +23,8 @@ from bestiary.distributions.priors import (
 from bestiary.errors import OptionError
 from bestiary.models.base import Clock, Player
 from bestiary.models.inputs import condition_dim
-from bestiary.models.latent.base import DecoderModel, Epochs, KLName, Noise, Terms
+from bestiary.models.latent.base import DecoderModel, Epochs, KLName, Terms
+from bestiary.models.noise import Noise
 from bestiary.models.schedules import burda_stages, linear_tail
 from bestiary.networks.coders import CoderName, decoder, encoder
 from bestiary.networks.mlp import ActivationName
