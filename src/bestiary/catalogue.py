@@ -335,7 +335,7 @@ _ENTRIES = (
         year=2014,
         identity={"game": "non_saturating", "penalty": "none"},
         laptop=_ADVERSARIAL_LAPTOP,
-        aliases=("gan",),
+        aliases=("gan", "dcgan"),
     ),
     CatalogueEntry(
         name="ml-gan",
@@ -433,17 +433,27 @@ _ENTRIES = (
 )
 
 CATALOGUE: dict[str, CatalogueEntry] = {entry.name: entry for entry in _ENTRIES}
-# A name that people type for a model with networks and settings of another paper.
-_VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    # Radford et al. 2016 (arXiv 1511.06434)
-    "dcgan": (
-        "ns-gan",
-        {"network": "dcgan", "latent_dim": 100, "learning_rate": 2e-4, "beta1": 0.5, "batch_size": 128},
-    ),
+# Names that people type for a model of the table with networks and settings of another paper.
+_VARIANTS: dict[str, CatalogueEntry] = {
+    "dcgan": replace(
+        CATALOGUE["ns-gan"],
+        name="dcgan",
+        summary="ns-gan with deep convolutional networks for images of any size",
+        paper="Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks "
+        "(Radford, Metz & Chintala, 2016)",
+        arxiv="1511.06434",
+        year=2016,
+        defaults={
+            "network": "dcgan",
+            "latent_dim": 100,
+            "learning_rate": 2e-4,
+            "beta1": 0.5,
+            "batch_size": 128,
+        },
+        aliases=(),
+    )
 }
-ALIASES: dict[str, str] = {alias: entry.name for entry in _ENTRIES for alias in entry.aliases} | {
-    variant: name for variant, (name, _) in _VARIANTS.items()
-}
+ALIASES: dict[str, str] = {alias: entry.name for entry in _ENTRIES for alias in entry.aliases}
 
 
 def entry(name: str) -> CatalogueEntry:
@@ -453,12 +463,12 @@ def entry(name: str) -> CatalogueEntry:
         OptionError: no such model; the message names the nearest.
     """
     key = name.lower().replace("_", "-")
-    found = CATALOGUE.get(ALIASES.get(key, key))
-    if found is None:
-        raise unknown_name("model", name, [*CATALOGUE, *ALIASES], "(`bestiary models` lists them)")
     if key in _VARIANTS:
-        return replace(found, defaults={**found.defaults, **_VARIANTS[key][1]})
-    return found
+        return _VARIANTS[key]
+    key = ALIASES.get(key, key)
+    if key not in CATALOGUE:
+        raise unknown_name("model", name, [*CATALOGUE, *ALIASES], "(`bestiary models` lists them)")
+    return CATALOGUE[key]
 
 
 def name_of(model: "Model") -> str | None:

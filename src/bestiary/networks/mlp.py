@@ -40,20 +40,23 @@ def mlp(
     outputs: int | Sequence[int],
     *,
     activation: ActivationName = "relu",
+    glorot: bool = True,
 ) -> nn.Sequential:
     """Examples of any shape with `inputs` numbers → (B, *outputs), through layers of `hidden` units.
 
-    Weights are Glorot-uniform, biases zero (Glorot & Bengio, 2010), so that depth does not shrink them.
+    Weights are Glorot-uniform, biases zero (Glorot & Bengio, 2010), so that depth does not shrink them; or,
+    without `glorot`, both are torch's own, uniform within 1/√inputs of a layer, and do shrink.
     """
     shape = (outputs,) if isinstance(outputs, int) else tuple(outputs)
     sizes = [inputs, *hidden]
+    linear = _linear if glorot else nn.Linear
     layers: list[nn.Module] = [nn.Flatten()]
     for fan_in, fan_out in pairwise(sizes):
         if activation == "gated":
             layers.append(GatedLinear(fan_in, fan_out))
         else:
-            layers += [_linear(fan_in, fan_out), _ACTIVATIONS[activation]()]
-    layers.append(_linear(sizes[-1], prod(shape)))
+            layers += [linear(fan_in, fan_out), _ACTIVATIONS[activation]()]
+    layers.append(linear(sizes[-1], prod(shape)))
     if len(shape) > 1:
         layers.append(nn.Unflatten(1, shape))
     return nn.Sequential(*layers)

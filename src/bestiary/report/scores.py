@@ -34,6 +34,11 @@ def table_section(comparison: Comparison) -> str:
         for e in comparison.entries
         if e.status != "finished"
     ]
+    notes += [
+        f"The training of {text(e.model)} warned of {text(w)}."
+        for e in comparison.entries
+        for w in e.warnings
+    ]
     if comparison.notes:
         notes += ["What to know before believing the numbers:", *(f"{text(n)}." for n in comparison.notes)]
     return section(

@@ -23,6 +23,7 @@ _FAIR_SHARE = 0.3  # of the budget, after which units should be in use
 _UNUSED = 20  # one unit in so many does not count
 _FEW_NATS = 0.25  # a posterior on a sphere, whose κ is at least 1, never has less than 0.21 on a circle
 _VARIANCE = 0.01
+_NAME = "posterior collapse"
 
 
 class CodesInUse:
@@ -47,7 +48,7 @@ class CodesInUse:
     def __init__(self, path: Path, clock: Clock, warned: Sequence[str] = (), times: int = 10) -> None:
         self._path = path
         self._milestones = Milestones(times, clock)
-        self.warned = list(warned)
+        self.warned = [line for line in warned if line.startswith(_NAME)]
 
     def __call__(self, training: Training) -> None:
         """After a round."""
@@ -78,7 +79,7 @@ class CodesInUse:
         if self.warned or clock.progress < _FAIR_SHARE or (active > units // _UNUSED and total > _FEW_NATS):
             return
         self.warned.append(
-            f"posterior collapse: {active} of {units} units of the code are in use, with {total:.2g} nats in"
+            f"{_NAME}: {active} of {units} units of the code are in use, with {total:.2g} nats in"
             f" all, after {100 * clock.progress:.0f} % of the budget: {_remedies(model)}"
         )
         warnings.warn(self.warned[-1], stacklevel=2)

@@ -197,7 +197,7 @@ def evaluate(
         seed: of samples, of bounds and of the metrics.
         model: your own class, for a run of a model that is not of the catalogue.
         say: told, in a line each, which scores this model cannot have and why, and what to know before
-            believing the others.
+            believing the others: what its training warned of, too.
 
     Raises:
         RunError: no run folder, or no sound checkpoint in it.
@@ -217,7 +217,7 @@ def evaluate(
         lacking.setdefault(reason, []).append(name)
     for reason, names in lacking.items():
         say(f"no {', '.join(names)}: {reason}")
-    for note in found.notes:
+    for note in (*opened.state.get("warnings", ()), *found.notes):
         say(f"note: {note}")
     if not found.scores:
         raise DataError("metrics: " + ("; ".join(lacking) or "found none, wanted at least one"))

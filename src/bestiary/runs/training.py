@@ -32,6 +32,7 @@ from bestiary.runs.folder import (
     read_lines,
     write_config,
 )  # fmt: skip
+from bestiary.runs.mode_collapse import SampleDiversity
 from bestiary.runs.observers import Checkpoints, Log, Samples, Scores
 from bestiary.training.budget import Budget, parse_budget
 from bestiary.training.checkpoint import load_training, save_model
@@ -56,6 +57,8 @@ def train(
     observers: Sequence[Observer] = (),
     score: Callable[[Model], Mapping[str, Score]] | None = None,
     checkpoint_seconds: float = 60.0,
+    until: float = 1.0,
+    pictures: int = 10,
 ) -> Run:
     """Train `model` on `data` until the budget is spent, into a run folder.
 
@@ -80,6 +83,9 @@ def train(
         score: called a few times over the budget; its scores go to scores.jsonl. For the package's own on
             the validation split: `bestiary.runs.evaluation.score_while_training(data, ["frechet"])`.
         checkpoint_seconds: how often to save.
+        until: stop after the round in which this share of the budget is spent; the run can be resumed to a
+            larger share, bit-equal to one that never stopped. A model in closed form is solved at once.
+        pictures: how many times over the budget samples are drawn as a picture, at its end the last.
 
     Raises:
         OptionError: a budget, device or setting that cannot be.
@@ -122,7 +128,7 @@ def train(
                 )
                 if started is None and runtime.ranks.leads:
                     write_config(folder, config)
-                _train(training, run, observers, score, checkpoint_seconds)
+                _train(training, run, observers, score, checkpoint_seconds, until, pictures)
         return runtime.ranks.first(lambda: run)  # the others wait until rank 0 has written its end
 
 
@@ -193,33 +199,43 @@ def _train(
     observers: Sequence[Observer],
     score: Callable[[Model], Mapping[str, Score]] | None,
     checkpoint_seconds: float,
+    until: float,
+    pictures: int,
 ) -> None:
     clock, model = training.clock, training.model
+
+    def reached() -> str:
+        return f"reached {until:.3g} of the budget" if clock.progress >= until else ""
+
     load_training(training, run.folder / "checkpoints")
     if not training.runtime.ranks.leads:
         with _stop_on_signals() as asked_to_stop:
-            training.run(stop=asked_to_stop)
+            training.run(stop=lambda: asked_to_stop() or reached())
         return
     for name in ("log.jsonl", "scores.jsonl"):
         _forget_after(run.folder / name, clock.examples)
 
-    codes = CodesInUse(run.folder / "scores.jsonl", clock, run.state.get("warnings", ()))
+    alarms = [
+        alarm(run.folder / "scores.jsonl", clock, run.state.get("warnings", ()))
+        for alarm in (CodesInUse, SampleDiversity)
+    ]
 
     def note(status: str, reason: str = "") -> None:
-        warned = {"warnings": codes.warned} if codes.warned else {}
-        run.write_state(status, reason, **_facts(model, clock, training.runtime), **warned)
+        warned = [line for alarm in alarms for line in alarm.warned]
+        more = {"warnings": warned} if warned else {}
+        run.write_state(status, reason, **_facts(model, clock, training.runtime), **more)
 
     checkpoints = Checkpoints(run.folder / "checkpoints", lambda: note("running"), checkpoint_seconds)
     watching: list[Observer] = [
-        Log(run.folder / "log.jsonl", clock), Samples(run.folder / "samples", clock), codes, checkpoints,
-        *observers,
+        Log(run.folder / "log.jsonl", clock), Samples(run.folder / "samples", clock, pictures), *alarms,
+        checkpoints, *observers,
     ]  # fmt: skip
     if score is not None:
         watching.insert(2, Scores(run.folder / "scores.jsonl", clock, score))
     note("running")
     try:
         with _stop_on_signals() as asked_to_stop:
-            outcome = training.run(watching, asked_to_stop)
+            outcome = training.run(watching, lambda: asked_to_stop() or reached())
         if outcome.status != "diverged":
             checkpoints.save(training)
         note(outcome.status, outcome.reason)

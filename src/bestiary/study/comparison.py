@@ -137,7 +137,7 @@ def compare(
         command=command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         versions={name: version(name) for name in ("bestiary", "torch", "numpy", "scikit-learn")}
         | {"python": platform.python_version()},
-        hardware=_hardware(),
+        hardware=hardware(),
         date=datetime.now(UTC).strftime("%Y-%m-%d"),
         seconds_total=time.perf_counter() - start,
     )
@@ -191,6 +191,7 @@ def _entry(
         run=str(run.folder.relative_to(folder)),
         status=state["status"],
         reason=state["reason"],
+        warnings=tuple(state.get("warnings", ())),
         parameters=state["parameters"],
         examples=clock["examples"],
         updates=clock["updates"],
@@ -240,7 +241,8 @@ def _splits(data: Data) -> dict[str, Any]:
     return {"train": data.train, "validation": data.validation, "test": data.test}
 
 
-def _hardware() -> str:
+def hardware() -> str:
+    """What this machine computes with, in words."""
     processor = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():

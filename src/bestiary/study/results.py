@@ -53,6 +53,7 @@ class Entry:
         run: its run folder, relative to the comparison's folder.
         status: "finished", or why its budget was not spent: "diverged" or "stopped".
         reason: one line for a status that is not "finished".
+        warnings: what its training warned of, a line each.
         parameters: number of trained parameters.
         examples: real examples drawn.
         updates: optimiser steps per player.
@@ -78,6 +79,7 @@ class Entry:
     seconds: float
     status: Status = "finished"
     reason: str = ""
+    warnings: Sequence[str] = ()
     updates: Mapping[str, int] = field(default_factory=dict)
     flops: float | None = None
     sampling_seconds: float | None = None
@@ -300,6 +302,7 @@ def _entry(plain: dict[str, Any], arrays: Mapping[str, NDArray[Any]], prefix: st
         Progress(p["examples"], _number(p["seconds"]), {k: _number(v) for k, v in p["terms"].items()})
         for p in plain.pop("learning")
     )
+    plain["warnings"] = tuple(plain.get("warnings", ()))
     seconds, scores = _number(plain.pop("seconds")), _scores(plain.pop("scores"))
     return Entry(**plain, seconds=seconds, scores=scores, learning=learning, **_arrays(Entry, arrays, prefix))
 

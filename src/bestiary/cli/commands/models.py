@@ -149,7 +149,10 @@ def _options(found: CatalogueEntry) -> list[dict[str, Any]]:
             "name": name,
             **{preset: settings[name] for preset, settings in presets.items()},
             "valid": option.describe(),
-            "search": None if option.search is None else vars(option.search),
+            # what is switched off in a model is no part of its search space
+            "search": None
+            if option.search is None or presets["paper"][name] is None
+            else vars(option.search),
             "meaning": texts.get(name, ""),
         }
         for name, option in options(kind).items()
