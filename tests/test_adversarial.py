@@ -322,6 +322,44 @@ class TestArguments:
             model.sample(2)
 
 
+class TestDepartures:
+    """Those of the code of "Are GANs Created Equal?", for who repeats it."""
+
+    def pair(self, name, **settings):
+        models = [
+            create(name, spec=POINTS, hidden=[8], batch_size=16, departures=kind, seed=3, **settings)
+            for kind in ("none", "lucic")
+        ]
+        return *models, random_data(POINTS).train[:16]
+
+    def test_least_squares_of_the_sigmoid(self):
+        paper, code, batch = self.pair("lsgan")
+        terms = code.discriminator_cost(step(code, batch))
+        with torch.no_grad():
+            fake = paper.generate(paper.codes(step(paper, batch)))
+            d_real, d_fake = (paper.discriminate(x).sigmoid() for x in (batch.x, fake))
+        expected = ((d_real - 1) ** 2).mean() / 2 + (d_fake**2).mean() / 2
+        assert float(terms["loss"].detach()) == pytest.approx(float(expected))
+
+    def test_dragan_penalises_the_slope_of_the_sigmoid(self):
+        paper, code, batch = self.pair("dragan")
+        fake = paper.generate(paper.codes(step(paper, batch))).detach()
+        drawn = step(code, batch)
+        u, noise = drawn.uniform(1), drawn.uniform(2)
+        x = penalties.around(batch.x, noise, u).requires_grad_()
+        (gradient,) = torch.autograd.grad(paper.discriminate(x).sigmoid().sum(), x)
+        expected = (1e-4 + gradient.square().sum(1)).sqrt()
+        torch.testing.assert_close(code.slope(step(code, batch), fake, None).detach(), expected)
+        assert not torch.allclose(paper.slope(step(paper, batch), fake, None).detach(), expected)
+
+    def test_begans_k_without_bounds(self):
+        paper, code, _ = self.pair("began", balance_rate=1.0)
+        for model, k in ((paper, 1.0), (code, 7.0)):
+            model._real, model._fake = torch.tensor(14.0), torch.tensor(0.0)
+            model.balance()
+            assert float(model.k) == k
+
+
 class TestBEGAN:
     def test_the_controller_follows_its_formula(self):
         model = create("began", spec=POINTS, hidden=[8], diversity_ratio=0.7, balance_rate=0.1)
@@ -446,10 +484,9 @@ class TestUnrolling:
         return same
 
     def test_what_cannot_be_unrolled_says_so(self):
-        with pytest.raises(OptionError, match="unrolling_steps"):
-            create("unrolled-gan", spec=POINTS, feature_matching=True)
-        with pytest.raises(OptionError, match="optimizer=adam"):
-            create("unrolled-gan", spec=POINTS, optimizer="rmsprop")
+        for name, value in (("feature_matching", True), ("optimizer", "rmsprop"), ("penalty", "gradient")):
+            with pytest.raises(OptionError, match=f"{name}: found {value!r}, which cannot be unrolled"):
+                create("unrolled-gan", spec=POINTS, **{name: value})
 
     def test_batch_norms_averages_are_moved_by_the_discriminator_alone(self):
         model = create("unrolled-gan", spec=GREY, channels=4, unrolling_steps=2)

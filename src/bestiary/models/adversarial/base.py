@@ -14,6 +14,8 @@ from bestiary.models.noise import Draws, Noise
 from bestiary.networks.coders import Conditioned
 
 PriorName = Literal["uniform", "normal"]
+Departures = Literal["none", "lucic"]
+"""From the papers: none, or those of the code of "Are GANs Created Equal?" (Lucic et al., 2018)."""
 
 _AT_ONCE = 512  # samples that are drawn at once
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from bestiary.config import Ge, Gt, Le, Lt, Search
 from bestiary.data.specs import ImageSpec, Spec
 from bestiary.distributions.observation import at_least_float32
-from bestiary.models.adversarial.base import AdversarialModel
+from bestiary.models.adversarial.base import AdversarialModel, Departures
 from bestiary.models.base import Clock, Move, Player, Step
 from bestiary.models.inputs import condition_dim
 from bestiary.models.optimizers import OptimizerName, named_optimizer
@@ -53,6 +53,7 @@ class BEGAN(AdversarialModel):
         optimizer: of both players.
         learning_rate, beta1, beta2: of both players; RMSProp has no betas.
         discriminator_updates: of the autoencoder in each round, to one of the generator.
+        departures: "lucic" for that of Lucic et al.'s code named above, to repeat their study.
         batch_size: examples per update.
         ema_half_life: of an average of the generator's weights, in examples; none by default.
 
@@ -80,6 +81,7 @@ class BEGAN(AdversarialModel):
         beta1: Annotated[float, Ge(0), Lt(1), Search(0, 1)] = 0.5,
         beta2: Annotated[float, Gt(0), Lt(1)] = 0.999,
         discriminator_updates: Annotated[int, Ge(1), Le(1000)] = 1,
+        departures: Departures = "none",
         batch_size: Annotated[int, Ge(2)] = 64,
         ema_half_life: Annotated[float, Gt(0)] | None = None,
     ) -> None:
@@ -89,6 +91,7 @@ class BEGAN(AdversarialModel):
         self.discriminator_updates = discriminator_updates
         self._optimizer = named_optimizer(optimizer, learning_rate, betas=(beta1, beta2))
         self._ema = ema_half_life
+        self._bounded = departures == "none"
         widths: dict[str, Any] = {
             "channels": channels,
             "hidden": hidden,
@@ -151,7 +154,9 @@ class BEGAN(AdversarialModel):
 
     def balance(self) -> None:
         """Move k, in the proportion λ_k, by what the samples' loss lacks to γ times the data's."""
-        self.k.add_(self.balance_rate * self._surplus()).clamp_(0, 1)
+        self.k.add_(self.balance_rate * self._surplus())
+        if self._bounded:
+            self.k.clamp_(0, 1)
 
     def _surplus(self) -> Tensor:
         return self.diversity_ratio * self._real - self._fake

@@ -11,7 +11,7 @@ from bestiary.data.specs import Spec
 from bestiary.data.splits import Batch
 from bestiary.distributions.observation import at_least_float32
 from bestiary.errors import OptionError
-from bestiary.models.adversarial.base import AdversarialModel, PriorName
+from bestiary.models.adversarial.base import AdversarialModel, Departures, PriorName
 from bestiary.models.base import Clock, Move, Player, Step
 from bestiary.models.inputs import condition_dim
 from bestiary.models.optimizers import OptimizerName, named_optimizer
@@ -82,6 +82,7 @@ class GAN(AdversarialModel):
             the paper's is 100.
         feature_matching: G brings the means of D's last hidden layer together, in place of its own cost.
         spectral_norm: of all weights of D.
+        departures: "lucic" for those of Lucic et al.'s code named above, to repeat their study.
         label_smoothing: how far below 1 the target of real examples is, for games of cross-entropy.
         optimizer: of both players.
         learning_rate, beta1, beta2: of both players; RMSProp has no betas.
@@ -117,6 +118,7 @@ class GAN(AdversarialModel):
         feature_matching: bool = False,
         spectral_norm: bool = False,
         label_smoothing: Annotated[float, Ge(0), Lt(0.5)] = 0.0,
+        departures: Departures = "none",
         optimizer: OptimizerName = "adam",
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 5e-5,
         generator_learning_rate: Annotated[float, Gt(0)] | None = None,
@@ -143,6 +145,7 @@ class GAN(AdversarialModel):
         self.penalty, self.penalty_weight, self.clip = penalty, penalty_weight or 10.0, clip
         self.packing = packing
         self.feature_matching, self.label_smoothing = feature_matching, label_smoothing
+        self._as_lucic = departures == "lucic"
         self.discriminator_updates = discriminator_updates
         self._optimizers = {
             "discriminator": named_optimizer(optimizer, learning_rate, betas=(beta1, beta2)),
@@ -242,7 +245,10 @@ class GAN(AdversarialModel):
         else:
             x = penalties.around(step.x, step.uniform(*self.spec.shape), u)
         x = x.detach().requires_grad_()
-        return penalties.slopes(self.discriminate(x, condition), x)
+        output = self.discriminate(x, condition)
+        if self._as_lucic and self.penalty == "dragan":
+            return (penalties.slopes(output.sigmoid(), x).square() + 1e-4).sqrt()
+        return penalties.slopes(output, x)
 
     def generator_cost(self, step: Step) -> dict[str, Tensor]:
         """J_G, or the squared distance between mean features of data and of samples."""
@@ -262,7 +268,8 @@ class GAN(AdversarialModel):
 
     def discriminate(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """D's raw output, shape (B/m, 1), for conditions (B, d)."""
-        return at_least_float32(self.discriminator(x, condition))
+        output = at_least_float32(self.discriminator(x, condition))
+        return output.sigmoid() if self._as_lucic and self.game is GAMES["least_squares"] else output
 
     def score(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         """See `Critic.score`. A discriminator of packs sees each example with those that follow it."""

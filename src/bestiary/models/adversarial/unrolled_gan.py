@@ -15,6 +15,12 @@ from bestiary.errors import OptionError
 from bestiary.models.adversarial.gan import GAN
 from bestiary.models.base import Clock, Move, Step
 
+# What the inner steps are made of: J_D of the game alone, by Adam.
+_UNROLLABLE = {
+    "optimizer": "adam", "penalty": "none", "clip": None, "label_smoothing": 0.0, "feature_matching": False,
+    "departures": "none",
+}  # fmt: skip
+
 
 class UnrolledGAN(GAN):
     r"""A GAN whose generator minimises the cost that it will have after k more steps of the discriminator.
@@ -39,8 +45,8 @@ class UnrolledGAN(GAN):
         unrolling_steps: k; 0 is the game without looking ahead.
         first_order: take the discriminator after its steps for granted, as several reproductions do: not the
             paper's gradient, and here to be told apart from it.
-        settings: of `GAN`, whose game is the minimax one here; feature matching, and optimisers other than
-            Adam, have no unrolled form here.
+        settings: of `GAN`, whose game is the minimax one here. Penalties, clipping, feature matching, smoothed
+            labels and optimisers other than Adam have no unrolled form here.
 
     Example:
         >>> from bestiary.data.specs import PointSpec
@@ -59,9 +65,11 @@ class UnrolledGAN(GAN):
         **settings: Any,
     ) -> None:
         super().__init__(spec, **{"game": "minimax", **settings})
-        if self.feature_matching or settings.get("optimizer", "adam") != "adam":
-            wanted = "feature_matching=false and optimizer=adam"
-            raise OptionError(f"unrolling_steps: these settings cannot be unrolled, wanted {wanted}")
+        for name, wanted in _UNROLLABLE.items():
+            if self.settings[name] != wanted:
+                raise OptionError(
+                    f"{name}: found {self.settings[name]!r}, which cannot be unrolled here, wanted {wanted!r}"
+                )
         self.unrolling_steps, self.first_order = unrolling_steps, first_order
 
     def moves(self, clock: Clock) -> Sequence[Move]:
