@@ -7,7 +7,7 @@ from matplotlib import style as mpl_style
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
-from bestiary.report.figures import _PAPER, COLOURS, INK, inline
+from bestiary.report.figures import COLOURS, INK, STYLE, inline
 
 BLUE, ORANGE, GREEN, PINK, AMBER, SKY = COLOURS
 MARKERS = dict(zip(COLOURS, "osDv^P", strict=True))
@@ -19,7 +19,7 @@ _FONTS = "system-ui, -apple-system, 'Segoe UI', 'Noto Sans', 'Liberation Sans', 
 
 def standalone(function, found, label):
     """The SVG of a figure; its colours follow the reader's system, or the page around it."""
-    with mpl_style.context(["default", _PAPER]):
+    with mpl_style.context(["default", STYLE]):
         svg = inline(function(found), function.__name__, label)
     svg = re.sub(r"<[^>]*>", lambda tag: _LONG.sub(lambda m: f"{float(m[0]):.2f}", tag[0]), svg)
     sheet = (resources.files("bestiary.report") / "style.css").read_text()

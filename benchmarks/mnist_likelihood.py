@@ -134,6 +134,8 @@ def run_row(name, row, runs, out, particles=5000):
     run = bestiary.train(
         model, data, budget=row.budget, out=runs / name, seed=row.seed, resume=True, device="cpu"
     )
+    if run.status != "finished":
+        sys.exit(f"{run.folder}: {run.status}, {run.state['reason']}; the same command goes on")
     begin = time.monotonic()
     found = result(run, data, particles)
     kept = {

@@ -107,7 +107,11 @@ def test_shell_commands_have_options_that_exist(page, line):
     _, name, *words = shlex.split(line, comments=True)
     known = typer.main.get_command(app).commands
     assert name in known
-    options = {option for parameter in known[name].params for option in parameter.opts}
+    command = known[name]
+    if hasattr(command, "commands"):  # `bestiary study run`: a group of commands
+        assert words[0] in command.commands
+        command = command.commands[words[0]]
+    options = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in words if word.startswith("-")} <= options
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bestiary.data import load_data
     from bestiary.errors import BestiaryError
     from bestiary.runs import evaluate, load, train
-    from bestiary.study import compare
+    from bestiary.study import compare, run_study
 
 __version__ = "0.1.0"
 
@@ -30,13 +30,14 @@ _HOMES = {
     "evaluate": "bestiary.runs",
     "load": "bestiary.runs",
     "load_data": "bestiary.data",
+    "run_study": "bestiary.study",
     "train": "bestiary.runs",
 }
 _MODULES = ("data", "distributions", "metrics", "models", "objectives", "tasks", "testing")
 
 __all__ = [
-    "BestiaryError", "compare", "create", "evaluate", "load", "load_data", "metrics", "tasks", "testing",
-    "train",
+    "BestiaryError", "compare", "create", "evaluate", "load", "load_data", "metrics", "run_study", "tasks",
+    "testing", "train",
 ]  # fmt: skip
 
 

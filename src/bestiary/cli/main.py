@@ -23,6 +23,7 @@ from bestiary.cli.commands.interpolate import interpolate
 from bestiary.cli.commands.models import models
 from bestiary.cli.commands.sample import sample
 from bestiary.cli.commands.score import score
+from bestiary.cli.commands.study import study
 from bestiary.cli.commands.train import train
 from bestiary.cli.mistakes import line_of
 from bestiary.cli.output import leads, say
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 for command in (models, data, train, sample, evaluate, score, compare, complete, interpolate, anomalies):
     app.command()(command)
+app.add_typer(study, name="study")
 
 
 @dataclass

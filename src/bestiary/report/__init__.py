@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bestiary.study.results import Comparison
+    from bestiary.study.trials import StudyResults
 
-__all__ = ["write_report"]
+__all__ = ["write_report", "write_study_report"]
 
 
 def write_report(comparison: "Comparison", folder: Path) -> Path:
@@ -16,3 +17,20 @@ def write_report(comparison: "Comparison", folder: Path) -> Path:
     path = folder / "report.html"
     path.write_text(render(comparison), encoding="utf-8", newline="\n")
     return path
+
+
+def write_study_report(results: "StudyResults", folder: Path) -> Path:
+    """Write a study's report into its folder: report.html, tables/ (CSV, JSON, LaTeX) and figures/ (SVG).
+
+    Equal results give equal bytes. Pictures of samples are taken from the winners' run folders, if there are
+    any.
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        RunError: the study has no draw yet.
+    """
+    from bestiary.report.study_page import write  # loads matplotlib, which only a report needs
+
+    return write(results, folder)

@@ -36,8 +36,16 @@ _VARIABLES = {
 }
 _DASHES = ((), (5, 2), (1.2, 1.6), (6, 2, 1.2, 2))
 _MARKERS = ("o", "s", "^", "D")
+# The same in a swatch of 34 × 10.
+_SHAPES = {
+    "o": "M12 5a5 5 0 1 0 10 0a5 5 0 1 0-10 0z",
+    "s": "M12.5.5h9v9h-9z",
+    "^": "M17 0l5.5 10h-11z",
+    "D": "M17 0l5 5l-5 5l-5-5z",
+}
 
-_PAPER: dict[Any, Any] = {
+# Matplotlib's settings for every figure of a report.
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "bestiary",
     "font.family": "DejaVu Sans",
@@ -87,16 +95,17 @@ def look(index: int) -> Look:
     return Look(COLOURS[index % len(COLOURS)], _DASHES[turn], _MARKERS[turn])
 
 
-def swatch(style: Look) -> str:
-    """A piece of the line, for a key in HTML."""
+def swatch(style: Look, marked: bool = False) -> str:
+    """A piece of the line, with its marker where figures show it, for a key in HTML."""
     dashes = f' stroke-dasharray="{" ".join(f"{2 * d:g}" for d in style.dashes)}"' if style.dashes else ""
     line = f'<path d="M0 5H34" stroke="{_variable(style.colour)}" stroke-width="3"{dashes}/>'
-    return f'<svg width="34" height="10" viewBox="0 0 34 10" aria-hidden="true">{line}</svg>'
+    marker = f'<path d="{_SHAPES[style.marker]}" fill="{_variable(style.colour)}"/>' if marked else ""
+    return f'<svg width="34" height="10" viewBox="0 0 34 10" aria-hidden="true">{line}{marker}</svg>'
 
 
-def key(items: Sequence[tuple[Look, str]], inline: bool = False) -> str:
+def key(items: Sequence[tuple[Look, str]], inline: bool = False, marked: bool = False) -> str:
     """A key to looks, as an HTML list of plain-text names."""
-    entries = "".join(f"<li>{swatch(style)}<span>{text(name)}</span></li>" for style, name in items)
+    entries = "".join(f"<li>{swatch(style, marked)}<span>{text(name)}</span></li>" for style, name in items)
     return f'<ul class="key{" inline" if inline else ""}">{entries}</ul>'
 
 
@@ -116,9 +125,9 @@ def score_figure(
         floor: the score of real data, drawn as a dashed line.
         label: plain-text description of the figure.
     """
-    with mpl_style.context(["default", _PAPER]):
+    with mpl_style.context(["default", STYLE]):
         height = 0.42 + 0.27 * len(rows)
-        figure, axes = _axes(3.5, height, left=1.22, right=0.16, top=0.06, bottom=0.36)
+        figure, axes = axes_inside(3.5, height, left=1.22, right=0.16, top=0.06, bottom=0.36)
         scores = [score for *_, score in rows if score] + ([floor] if floor else [])
         _value_axis(axes, [score.value for score in scores])
         if floor:
@@ -156,8 +165,8 @@ def _value_axis(axes: Axes, values: Sequence[float]) -> None:
 
 def learning_figure(name: str, seconds: Curve, terms: Mapping[str, Curve], style: Look, label: str) -> str:
     """A model's own costs against the seconds of its training, one line a term."""
-    with mpl_style.context(["default", _PAPER]):
-        figure, axes = _axes(3.5, 2.1, left=0.55, right=0.1, top=0.08, bottom=0.42)
+    with mpl_style.context(["default", STYLE]):
+        figure, axes = axes_inside(3.5, 2.1, left=0.55, right=0.1, top=0.08, bottom=0.42)
         for (_, values), drawn in zip(terms.items(), term_looks(style, len(terms)), strict=True):
             axes.plot(*thin(seconds, values), **drawn.line)
         axes.set_xlabel("seconds")
@@ -177,8 +186,8 @@ def term_looks(style: Look, n: int) -> list[Look]:
 
 def curve_figure(name: str, curves: Sequence[tuple[Look, Curve, Curve]], label: str) -> str:
     """Precision against recall, both in [0, 1], one line a model."""
-    with mpl_style.context(["default", _PAPER]):
-        figure, axes = _axes(4.2, 4.2, left=0.55, right=0.1, top=0.1, bottom=0.45)
+    with mpl_style.context(["default", STYLE]):
+        figure, axes = axes_inside(4.2, 4.2, left=0.55, right=0.1, top=0.1, bottom=0.45)
         for style, precision, recall in curves:
             axes.plot(recall, precision, **style.line, clip_on=False)
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision", aspect="equal")
@@ -242,7 +251,7 @@ def _variable(colour: str) -> str:
     return f"var(--{_VARIABLES[colour]}, {colour})"
 
 
-def _axes(
+def axes_inside(
     width: float, height: float, *, left: float, right: float, top: float, bottom: float
 ) -> tuple[Figure, Axes]:
     """A figure and its axes, with margins in inches, so that panels of any height line up."""

@@ -128,7 +128,7 @@ def _overall(comparison: Comparison, rankings: Mapping[str, Ranking]) -> Finding
         if ranking.has_errors:
             leads.setdefault(ranking.contenders, []).append(_title(ranking.score))
     parts = [
-        f"{_and(models)}{', not distinguishable,' if len(models) > 1 else ''} in {_and(titles)}"
+        f"{listed(models)}{', not distinguishable,' if len(models) > 1 else ''} in {listed(titles)}"
         for models, titles in leads.items()
     ]
     text = f"In front: {'; '.join(parts)}." if parts else "There are no error bars, so no lead is claimed."
@@ -160,26 +160,26 @@ def _by_score(comparison: Comparison, ranking: Ranking) -> Finding:
     shown = {m: f"{m} ({'≤ ' if is_bound(ranking.score, s) else ''}{show(s)})" for m, s in values.items()}
     if len(values) == 1:
         alone = len(comparison.entries) == 1
-        sentences = [f"{'' if alone else 'Only '}{_and(list(shown.values()))}."]
+        sentences = [f"{'' if alone else 'Only '}{listed(list(shown.values()))}."]
     elif not ranking.has_errors:
         sentences = [f"By value: {', '.join(shown.values())}. Without error bars no difference is claimed."]
     else:
         sentences = ["; then ".join(_group(group, values, shown) for group in ranking.groups) + "."]
         bare = [m for m, score in values.items() if not _has_error(score)]
         if bare:
-            sentences.append(f"No difference to {_and(bare)} is claimed: there is no error bar.")
+            sentences.append(f"No difference to {listed(bare)} is claimed: there is no error bar.")
     sentences += _bounds(ranking) + _floor(comparison, ranking)
     finished = [e for e in comparison.entries if e.status == "finished"]
     reasons = _grouped({e.model: e.missing(ranking.score) for e in finished if e.model not in values})
     sentences += [
-        f"{reason}." if len(models) == 1 and models[0] in reason else f"{_and(models)}: {reason}."
+        f"{reason}." if len(models) == 1 and models[0] in reason else f"{listed(models)}: {reason}."
         for reason, models in reasons.items()
     ]
     return Finding(f"{info.title}, {info.better} is better", " ".join(sentences))
 
 
 def _group(group: Sequence[str], scores: Mapping[str, Score], shown: Mapping[str, str]) -> str:
-    named = _and([shown[m] for m in group])
+    named = listed([shown[m] for m in group])
     if len(group) == 1:
         return named
     pairs = list(combinations(group, 2))
@@ -188,14 +188,14 @@ def _group(group: Sequence[str], scores: Mapping[str, Score], shown: Mapping[str
         return f"{named}, not distinguishable"
     if len(apart) > _PAIRS_NAMED:
         return f"{named}, where {len(apart)} of the {len(pairs)} pairs are distinguishable"
-    return f"{named}, where only {_and(apart)} {_is(apart)} distinguishable"
+    return f"{named}, where only {listed(apart)} {_is(apart)} distinguishable"
 
 
 def _bounds(ranking: Ranking) -> list[str]:
     bounds = [m for m, score in ranking.values.items() if is_bound(ranking.score, score)]
     if not bounds:
         return []
-    text = f"Only a bound (≤) is known of {_and(bounds)}: the true value may be better"
+    text = f"Only a bound (≤) is known of {listed(bounds)}: the true value may be better"
     if _has_bounds(ranking):
         text += ", and being ahead of a bound is not being ahead of the true value"
     return [f"{text}."]
@@ -225,15 +225,15 @@ def _floor(comparison: Comparison, ranking: Ranking) -> list[str]:
     sentences = [f"Real data against real data: {show(floor)}."]
     if beyond:
         sentences.append(
-            f"{_and(beyond)} {_is(beyond)} beyond that, which does not mean better than real: copies of"
+            f"{listed(beyond)} {_is(beyond)} beyond that, which does not mean better than real: copies of"
             " training images score so, and samples that are too typical."
         )
     if same:
-        sentences.append(f"{_and(same)} {_is(same)} not distinguishable from that, by this score alone.")
+        sentences.append(f"{listed(same)} {_is(same)} not distinguishable from that, by this score alone.")
     if len(worse) == 1:
         sentences.append(f"{worse[0]} is worse by {gap(worse[0])}.")
     elif worse and len(judged) < len(ranking.values):
-        sentences.append(f"{_and(worse)} are worse, the closest, {worse[0]}, by {gap(worse[0])}.")
+        sentences.append(f"{listed(worse)} are worse, the closest, {worse[0]}, by {gap(worse[0])}.")
     elif worse:
         who = "The others are" if beyond or same else "Every model is"
         sentences.append(f"{who} worse, the closest, {worse[0]}, by {gap(worse[0])}.")
@@ -284,7 +284,7 @@ def _memorisation(comparison: Comparison) -> list[Finding]:
     ]
     answer = "No model is distinguishably above that."
     if copies:
-        answer = f"Samples lie closer to training images than that: {_and(copies)}."
+        answer = f"Samples lie closer to training images than that: {listed(copies)}."
     return [Finding("Memorisation", f"Unseen real data score {show(floor)}. {answer}")]
 
 
@@ -322,7 +322,8 @@ def _title(name: str) -> str:
     return title if title[:2].isupper() or title.startswith("Fréchet") else title[0].lower() + title[1:]
 
 
-def _and(words: Sequence[str]) -> str:
+def listed(words: Sequence[str]) -> str:
+    """Words as a sentence lists them: "a, b and c"."""
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
 
 

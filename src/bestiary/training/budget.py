@@ -1,7 +1,8 @@
 """Budgets: when training stops.
 
 `"2 epochs"`, `"500k examples"`, `"10 minutes"`, `"15625 discriminator updates"`, `"300 rounds"`,
-`"2e15 flops"`. Training stops after the round in which the budget is spent.
+`"2e15 flops"`. `"20000 total updates"` counts those of all players. Training stops after the round in which
+the budget is spent.
 """
 
 import math
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from bestiary.errors import OptionError, nearest
 from bestiary.models.base import Clock
 
+TOTAL = "total"  # in place of a player's name
 _SECONDS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 _UNITS = ("epochs", "examples", "updates", "rounds", "flops", *(name + "s" for name in _SECONDS))
 _FACTORS = {"": 1.0, "k": 1e3, "m": 1e6}
@@ -23,7 +25,13 @@ _EXAMPLES = "wanted for example '2 epochs', '500k examples', '10 minutes', '300 
 
 @dataclass(frozen=True)
 class Budget:
-    """An amount of one unit: epochs, examples, seconds, rounds, flops, or updates of a player."""
+    """An amount of one unit: epochs, examples, seconds, rounds, flops, or updates.
+
+    Attributes:
+        amount: of the unit.
+        unit: one of epochs, examples, seconds, rounds, flops, updates.
+        player: whose updates; "total" for the sum over players, None for whoever moves most often.
+    """
 
     amount: float
     unit: str
@@ -36,6 +44,8 @@ class Budget:
     def reading(self, clock: Clock) -> float:
         """What the clock shows in the budget's unit."""
         if self.unit == "updates":
+            if self.player == TOTAL:
+                return sum(clock.updates.values())
             if self.player is not None:
                 return clock.updates.get(self.player, 0)
             return max(clock.updates.values(), default=0)
@@ -52,8 +62,8 @@ class Budget:
                 f"budget: found '{self}', but the data are made on demand and have no epochs,"
                 " wanted examples, rounds, updates or a time"
             )
-        if self.player is not None and self.player not in players:
-            close = nearest(self.player, players)
+        if self.player not in (None, TOTAL, *players):
+            close = nearest(str(self.player), players)
             raise OptionError(
                 f"budget: found updates of {self.player!r}, wanted a player of the model: "
                 + (f"did you mean {close!r}?" if close else ", ".join(players))

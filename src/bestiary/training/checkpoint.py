@@ -4,7 +4,8 @@
 
 The folder's name is the number of examples drawn. It is written aside, synced and renamed; the manifest
 holds the size and SHA-256 of every other file and a digest of itself, so that damage to any byte is found
-out and the checkpoint before is used, with a warning. The last two are kept.
+out and the checkpoint before is used, with a warning. The last two are kept. A training that will never
+go on can forget its optimisers, which are most of a checkpoint.
 """
 
 import hashlib
@@ -30,7 +31,8 @@ from bestiary.training.loop import Training
 # Format 1 had no digest of the manifest itself.
 FORMAT = 2
 KEPT = 2
-_FILES = ("model.safetensors", "ema.safetensors", "training.safetensors", "state.json")
+_TRAINING = "training.safetensors"
+_FILES = ("model.safetensors", "ema.safetensors", _TRAINING, "state.json")
 
 
 class DamagedCheckpointError(RunError):
@@ -62,14 +64,36 @@ def save_model(model: Model, checkpoints: Path, clock: Mapping[str, Any]) -> Pat
     return _save(checkpoints / f"{clock['examples']:08d}", model, {}, {}, {"clock": dict(clock)})
 
 
+def forget_optimizers(checkpoints: Path) -> None:
+    """Keep of a training that will never go on the newest weights alone; nothing where there are none."""
+    found = newest(checkpoints)
+    if found is None:
+        return
+    folder, _ = found
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    content = {"format": FORMAT, "files": {k: v for k, v in manifest["files"].items() if k != _TRAINING}}
+    # The manifest first: at every instant the checkpoint is what its manifest says.
+    write_json(folder / "manifest.json", {**content, "sha256": _digest(content)})
+    (folder / _TRAINING).unlink(missing_ok=True)
+    for other in _folders(checkpoints):
+        if other != folder:
+            shutil.rmtree(other)
+
+
 def load_training(training: Training, checkpoints: Path) -> bool:
-    """Put a training where its newest sound checkpoint left it; False where there is none."""
+    """Put a training where its newest sound checkpoint left it; False where there is none.
+
+    Raises:
+        RunError: the optimisers were forgotten, or all checkpoints are damaged.
+    """
     found = training.runtime.ranks.first(lambda: newest(checkpoints))
     if found is None:
         return False
     folder, state = found
+    if not (folder / _TRAINING).exists():
+        raise RunError(f"{folder}: has weights, but no optimisers any more: the training cannot go on")
     load_weights(training.model, folder, state)
-    tensors = load_file(folder / "training.safetensors")
+    tensors = load_file(folder / _TRAINING)
     for name, optimizer in training.optimizers.items():
         _load_optimizer(name, optimizer, tensors, state["optimizers"])
     training.averages.load(load_file(folder / "ema.safetensors"))
@@ -202,6 +226,8 @@ def _verified_state(folder: Path) -> dict[str, Any]:
                 " or older: update the package"
             )
         for name in _FILES:
+            if name == _TRAINING and name not in manifest["files"]:
+                continue  # forgotten on purpose
             if _fingerprint(folder / name) != manifest["files"][name]:
                 raise DamagedCheckpointError(f"{folder / name}: damaged (it is not what the manifest says)")
         state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))

@@ -45,8 +45,8 @@ class UnrolledGAN(GAN):
         unrolling_steps: k; 0 is the game without looking ahead.
         first_order: take the discriminator after its steps for granted, as several reproductions do: not the
             paper's gradient, and here to be told apart from it.
-        settings: of `GAN`, whose game is the minimax one here. Penalties, clipping, feature matching, smoothed
-            labels and optimisers other than Adam have no unrolled form here.
+        settings: of `GAN`, whose game is the minimax one here. Penalties, clipping, feature matching,
+            smoothed labels and optimisers other than Adam have no unrolled form here.
 
     Example:
         >>> from bestiary.data.specs import PointSpec

@@ -1,0 +1,94 @@
+"""Reading a study: a YAML file, a preset of the package by its name, or a mapping of the same fields.
+
+`base: NAME` starts from a preset; the file's own fields go over it. Of a base's arms the file may list the
+names that it wants, the base's `variants` among them, and give each arm more fields.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bestiary.errors import OptionError, unknown_name
+from bestiary.study.design import Study
+from bestiary.study.schema import make_study
+
+_PRESETS = files("bestiary.study") / "presets"
+
+
+def presets() -> list[str]:
+    """Names of the studies that the package has."""
+    return sorted(
+        path.name.removesuffix(".yaml") for path in _PRESETS.iterdir() if path.name.endswith(".yaml")
+    )
+
+
+def read_study(study: str | Path | Mapping[str, Any]) -> Study:
+    """A study from a file, a preset's name or a mapping.
+
+    Raises:
+        OptionError: no such file or preset, no YAML, or a field that does not exist or is not valid.
+    """
+    if isinstance(study, Mapping):
+        content, owner, name = study, "study", "study"
+    elif str(study) in presets():
+        content, owner, name = {"base": str(study)}, str(study), str(study)
+    else:
+        content, owner, name = _read(Path(study)), str(study), Path(study).stem
+    base = _base(content, owner)
+    known = {*(base.get("common") or {}), *(base.get("space") or {})}
+    return make_study(_over(base, content), owner=owner, name=name, known=known)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OptionError(
+            f"STUDY: cannot read {str(path)!r} ({error.strerror}), wanted a YAML file or one of the presets"
+            f" {', '.join(presets())}"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise OptionError(f"STUDY: {path} is no YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise OptionError(f"STUDY: found {content!r} in {path}, wanted fields, as in 'budget: 2 epochs'")
+    return {str(key): value for key, value in content.items()}
+
+
+def _base(content: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    name = content.get("base")
+    if name is None:
+        return {}
+    if name not in presets():
+        raise unknown_name(f"base of {owner}", str(name), presets())
+    base: dict[str, Any] = yaml.safe_load((_PRESETS / f"{name}.yaml").read_text(encoding="utf-8"))
+    return base
+
+
+def _over(base: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content's fields over those of the base; options are merged one by one, and so are arms."""
+    both = {**base, **{key: value for key, value in content.items() if key != "base"}}
+    if not base:
+        return both
+    arms, variants = base["arms"], both.pop("variants", {})
+    wanted = both["arms"]
+    if isinstance(wanted, list | tuple):
+        wanted = dict.fromkeys(wanted)
+    if not isinstance(wanted, Mapping):
+        raise OptionError(f"arms: found {wanted!r}, wanted names of models, or a name and its fields each")
+    known = {**arms, **variants}
+    both["arms"] = {arm: _merged(known.get(arm), wanted[arm]) for arm in wanted}
+    return {**both, **_options_of(base, content, ("common", "space"))}
+
+
+def _merged(base: Any, own: Any) -> Any:
+    if not isinstance(base, Mapping) or not isinstance(own, Mapping | None):
+        return own
+    own = own or {}
+    return {**base, **own, **_options_of(base, own, ("settings", "space"))}
+
+
+def _options_of(base: Mapping[str, Any], own: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+    return {f: {**(base.get(f) or {}), **(own.get(f) or {})} for f in fields if f in base or f in own}
