@@ -5,9 +5,11 @@
 Both sides train the same networks at the same batch size on the same images, alternating block by block
 in one process on all cores; a row's rates are medians over the blocks, its ratio the median of the
 blocks' ratios. The plain loop is float32, contiguous, `torch.optim.Adam` and a shuffling `DataLoader`,
-with one forward pass of the generator for both players, as in PyTorch's own DCGAN tutorial. Ours is what
-`bestiary train` runs, its log included. `pythae` is compared where it is installed (`pip install pythae`):
-its trainer and our loop train the same pythae model, a VAE of one hidden layer of 512 units.
+with one forward pass of the generator for both players, as in PyTorch's own DCGAN tutorial, and with the
+penalty, clipping or controller of each game; an unrolled game's steps ahead are the model's own on both
+sides. Ours is what `bestiary train` runs, its log included. `pythae` is compared where it is installed (`pip
+install pythae`): its trainer and our loop train the same pythae model, a VAE of one hidden layer of 512
+units.
 """
 
 import argparse
@@ -31,10 +33,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import bestiary
 from bestiary.catalogue import CATALOGUE
+from bestiary.data.splits import Batch
 from bestiary.distributions.gaussian import gaussian_kl
+from bestiary.models.adversarial.began import BEGAN
 from bestiary.models.adversarial.gan import GAN
+from bestiary.models.adversarial.unrolled_gan import UnrolledGAN
 from bestiary.models.autoregressive.transformer import Transformer
-from bestiary.models.base import ClosedForm, Model, Move, Player
+from bestiary.models.base import Clock, ClosedForm, Model, Move, Player, Step
 from bestiary.models.latent.vae import VAE
 from bestiary.runs.observers import Log
 from bestiary.training.budget import parse_budget
@@ -57,19 +62,64 @@ def endless(loader):
 # --- the loop that everybody writes -----------------------------------------------------------------
 
 
+def codes(model, n):
+    return 2 * torch.rand(n, model.latent_dim) - 1
+
+
+def plain_penalty(model, x, fake):
+    u = torch.rand(len(x), 1, 1, 1)
+    other = fake if model.penalty == "gradient" else x + 0.5 * x.std() * torch.rand_like(x)
+    x = (u * x + (1 - u) * other).requires_grad_()
+    (slope,) = torch.autograd.grad(model.discriminator(x).sum(), x, create_graph=True)
+    return model.penalty_weight * (slope.flatten(1).norm(dim=1) - 1).square().mean()
+
+
 def plain_gan(model, batches):
     generator, discriminator, game = model.generator, model.discriminator, model.game
     by_generator, by_discriminator = (Adam(n.parameters(), lr=1e-3) for n in (generator, discriminator))
     while True:
-        (x,) = next(batches)
-        by_discriminator.zero_grad()
-        fake = torch.sigmoid(generator(2 * torch.rand(len(x), model.latent_dim) - 1))
-        cost = game.discriminator_cost(real=discriminator(x), fake=discriminator(fake.detach()))
-        cost.backward()
-        by_discriminator.step()
+        for _ in range(model.discriminator_updates):
+            (x,) = next(batches)
+            by_discriminator.zero_grad()
+            fake = torch.sigmoid(generator(codes(model, len(x))))
+            cost = game.discriminator_cost(real=discriminator(x), fake=discriminator(fake.detach()))
+            if model.penalty != "none":
+                cost = cost + plain_penalty(model, x, fake.detach())
+            cost.backward()
+            by_discriminator.step()
+            if model.clip is not None:
+                for p in discriminator.parameters():
+                    p.data.clamp_(-model.clip, model.clip)
         by_generator.zero_grad()
-        game.generator_cost(fake=discriminator(fake)).backward()
+        if isinstance(model, UnrolledGAN):  # the steps ahead are the model's own: what differs is the loop
+            ahead = Step(len(x), Clock(), torch.Generator(), {"discriminator": by_discriminator}, Batch(x))
+            model.generator_cost(ahead)["loss"].backward()
+        else:
+            game.generator_cost(fake=discriminator(fake)).backward()
         by_generator.step()
+        yield
+
+
+def plain_began(model, batches):
+    autoencoder = [*model.encoder.parameters(), *model.decoder.parameters()]
+    by_generator, by_autoencoder = (Adam(p, lr=1e-3) for p in (model.generator.parameters(), autoencoder))
+    k = 0.0
+
+    def copying(x):
+        return (x - torch.sigmoid(model.decoder(model.encoder(x)))).abs().mean()
+
+    while True:
+        (x,) = next(batches)
+        by_autoencoder.zero_grad()
+        fake = torch.sigmoid(model.generator(codes(model, len(x))))
+        real_loss = copying(x)
+        (real_loss - k * copying(fake.detach())).backward()
+        by_autoencoder.step()
+        by_generator.zero_grad()
+        fake_loss = copying(fake)
+        fake_loss.backward()
+        by_generator.step()
+        k = min(max(k + model.balance_rate * (model.diversity_ratio * real_loss - fake_loss).item(), 0), 1)
         yield
 
 
@@ -101,6 +151,8 @@ def plain_loop(model, images):
     loader = DataLoader(TensorDataset(images), batch_size=model.batch_size, shuffle=True, drop_last=True)
     if isinstance(model, GAN):
         loop = plain_gan
+    elif isinstance(model, BEGAN):
+        loop = plain_began
     else:
         loop = plain_vae if isinstance(model, VAE) else plain_autoregressive
     model.train()
@@ -161,12 +213,13 @@ def models_against_the_plain_loop(names, data, options, folder, peaks):
         for precision, compiled in ways:
             step, training = our_loop(create(), data, precision, folder, compiled=compiled)
             plain = plain_loop(create(), images)
-            size = training.model.batch_size
+            # a round of a critic's five updates sees five batches
+            size = training.model.batch_size * getattr(training.model, "discriminator_updates", 1)
             row = compare(step, plain, examples=size, updates=options.updates, blocks=options.blocks)
             flops = training.clock.flops / training.clock.examples * row["ours"]
             share = round(flops / peaks[precision], 3)
             yield {"model": name, "against": "plain loop", "precision": precision, "compiled": compiled,
-                   "batch": size, **row, "share_of_peak": share}  # fmt: skip
+                   "batch": training.model.batch_size, **row, "share_of_peak": share}  # fmt: skip
 
 
 # --- pythae -----------------------------------------------------------------------------------------
