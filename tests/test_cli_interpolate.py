@@ -18,7 +18,7 @@ SIDE = 56 + 2  # an image of 8×8 is drawn seven times as large, with a gap
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with four runs."""
+    """A folder with six runs."""
     folder = tmp_path_factory.mktemp("interpolate")
     before = Path.cwd()
     os.chdir(folder)
@@ -28,6 +28,9 @@ def place(tmp_path_factory):
             f"train vae --data digits --data-set condition=classes {TINY} --out labelled",
             f"train spherical-vae --data ring {TINY} --out ring",
             "train ns-gan --data ring --budget '2 rounds' --set hidden=[8] --out gan",
+            "train ns-gan --data digits --data-set condition=classes --budget '2 rounds' --set channels=4"
+            " --out drawn",
+            "train gaussian-mixture --data digits --set components=2 --out mixture",
         ):
             assert main(shlex.split(command)) == 0
         yield folder
@@ -46,6 +49,21 @@ def bestiary(place, capsys, monkeypatch):
         return code, *capsys.readouterr()
 
     return run
+
+
+def test_without_an_encoder_codes_are_drawn(bestiary):
+    code, out, err = bestiary("interpolate gan -n 3 --steps 5 --out points.npz --json")
+    assert code == 0, err
+    assert json.loads(out)["split"] is None
+    stored = np.load("points.npz")
+    assert stored["interpolations"].shape == (3, 5, 2)
+    np.testing.assert_array_equal(stored["interpolations"][:, 0], stored["a"])
+    np.testing.assert_array_equal(stored["interpolations"][:, -1], stored["b"])
+    assert not np.array_equal(stored["a"], stored["b"])
+    code, out, err = bestiary("interpolate drawn -n 3 --steps 4")
+    assert (code, out) == (0, "drawn-interpolated.png\n"), err
+    with Image.open("drawn-interpolated.png") as picture:
+        assert picture.size == (4 * SIDE + 2, 3 * SIDE + 2)
 
 
 def test_a_picture_of_the_runs_own_test_images(bestiary):
@@ -100,7 +118,7 @@ def test_points_around_the_sphere(bestiary):
 
 
 MISTAKES = {
-    "interpolate gan": "RUN: gan is a GAN, which has no codes of examples: wanted a run",
+    "interpolate mixture": "RUN: mixture is a GaussianMixture, which has no codes of examples: wanted a run",
     "interpolate nowhere": "run: found no folder 'nowhere'",
     "interpolate run --steps 1": "--steps: found '1', wanted a whole number ≥ 2",
     "interpolate run -n 0": "-n: found '0', wanted a whole number ≥ 1",

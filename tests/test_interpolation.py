@@ -20,6 +20,7 @@ from bestiary.tasks import (
     example_pairs,
     few_label_accuracy,
     interpolate,
+    interpolate_codes,
     interpolation_picture,
     natural_path,
 )
@@ -63,6 +64,32 @@ def normal(*shape, seed=0):
 
 
 # Paths
+
+
+@pytest.mark.parametrize("prior", ["normal", "uniform"])
+def test_between_the_codes_of_a_generator(prior):
+    """The ends are what the generator makes of two draws of codes, and the middle is that of their path."""
+    spec = ImageSpec(1, 4, 4, condition=Classes(3))
+    settings = {"prior": prior, "latent_dim": 6, "network": "mlp", "hidden": [8]}
+    model = create("ns-gan", spec=spec, seed=0, **settings)
+    classes = torch.tensor([2, 0, 1])
+    images = interpolate_codes(model, 3, steps=5, condition=classes, generator=seeded())
+    assert images.shape == (3, 5, 1, 4, 4)
+    draws = seeded()
+    a, b = (torch.randn(3, 6, generator=draws) if prior == "normal" else
+            2 * torch.rand(3, 6, generator=draws) - 1 for _ in range(2))  # fmt: skip
+    path = "spherical" if prior == "normal" else "linear"
+    assert natural_path(model) == path
+    z = code_path(a, b, steps=5, path=path)
+    with torch.no_grad():
+        wanted = [model.generate(z[:, t], torch.eye(3)[classes]) for t in range(5)]
+    torch.testing.assert_close(images, torch.stack(wanted, dim=1))
+    assert (images[:, 0] - images[:, -1]).abs().max() > 1e-3
+
+
+def test_only_a_generators_codes_can_be_drawn():
+    with pytest.raises(BestiaryError, match="model: found Linear, wanted an adversarial model"):
+        interpolate_codes(Linear(SPEC), 2, steps=3)
 
 
 @pytest.mark.parametrize("path", ["linear", "spherical"])

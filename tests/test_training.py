@@ -704,3 +704,18 @@ def test_a_mistake_in_an_observer_loses_no_training(tmp_path):
     assert "found nothing" in state["reason"]
     run = train(model, data, budget="5 rounds", out=tmp_path / "run", resume=True)
     assert (run.status, run.state["clock"]["rounds"]) == ("finished", 5)
+
+
+def test_what_a_kill_left_half_written_does_not_stop_the_next_training(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".config.yaml.12345").write_text("model: {na")
+    data = random_data(ImageSpec(1, 8, 8, levels=2))
+    model = create("vae", spec=data.spec, hidden=[8], latent_dim=2)
+    assert train(model, data, budget="2 rounds", out=folder, resume=True).status == "finished"
+    assert not list(folder.glob(".config*"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / ".profile").write_text("mine")
+    with pytest.raises(RunError, match="is no run folder"):
+        train(model, data, budget="2 rounds", out=tmp_path / "mine", resume=True)
+    assert (tmp_path / "mine" / ".profile").exists()

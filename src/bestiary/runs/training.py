@@ -37,7 +37,7 @@ from bestiary.runs.observers import Checkpoints, Log, Samples, Scores
 from bestiary.training.budget import Budget, parse_budget
 from bestiary.training.checkpoint import load_training, save_model
 from bestiary.training.compilation import Compile, choose_compilation
-from bestiary.training.files import told_in_one_line, write_text
+from bestiary.training.files import forget_asides, told_in_one_line, write_text
 from bestiary.training.loop import Observer, Training
 from bestiary.training.runtime import Precision, Runtime, choose_runtime
 
@@ -149,6 +149,7 @@ def prepare(folder: Path, resume: bool) -> None:
 
 def _started(folder: Path, model: Model) -> RunConfig | None:
     """The configuration that the run in a folder was started with, or None where there is none yet."""
+    forget_asides(folder)
     if not (folder / "config.yaml").exists():
         if any(path.name != LOCK for path in folder.iterdir()):
             raise RunError(f"out: {folder} is not empty and is no run folder: choose another --out")

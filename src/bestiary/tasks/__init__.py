@@ -38,6 +38,7 @@ from bestiary.tasks.interpolation import (
     code_path,
     example_pairs,
     interpolate,
+    interpolate_codes,
     interpolation_picture,
     natural_path,
 )
@@ -89,6 +90,7 @@ __all__ = [
     "free_running",
     "image_batches",
     "interpolate",
+    "interpolate_codes",
     "interpolation_picture",
     "latent_traversals",
     "linear_probe",

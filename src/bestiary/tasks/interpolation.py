@@ -12,14 +12,17 @@ from torch import Tensor
 
 from bestiary.data.specs import Classes, Spec
 from bestiary.data.splits import Batch, Split
-from bestiary.errors import DataError, OptionError, unknown_name
+from bestiary.errors import BestiaryError, DataError, OptionError, unknown_name
+from bestiary.models.adversarial.base import AdversarialModel
 from bestiary.models.base import Model
 from bestiary.models.latent.spherical_vae import SphericalVAE
+from bestiary.models.noise import Draws
 from bestiary.runs.pictures import image_grid
 from bestiary.tasks.codes import codes_of, examples_of
 
 PathName = Literal["linear", "spherical"]
 
+_ROWS = 256  # codes that are decoded at a time
 _PARALLEL = 1e-6  # of two unit vectors: the sine below which float32 codes do not say in which plane they are
 
 
@@ -69,8 +72,68 @@ def interpolate(
     return images.view(len(a), steps, *images.shape[1:])
 
 
+def interpolate_codes(
+    model: Model,
+    n: int,
+    *,
+    steps: int,
+    path: PathName | None = None,
+    condition: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""What is between two samples, for a model without an encoder: G(z) of codes between drawn ones.
+
+    A model that has learnt the training images by heart jumps from one to the next; along the way of one that
+    has not, every image is a possible one (*Unsupervised Representation Learning with Deep Convolutional
+    Generative Adversarial Networks*, Radford et al., 2016, arXiv 1511.06434, §6.1).
+
+    Arguments:
+        model: any adversarial model.
+        n: pairs of codes, drawn from the model's prior.
+        steps: codes of each pair, both ends among them.
+        path: see `code_path`; None for `natural_path(model)`.
+        condition: where the spec has a condition, a row for each pair.
+        generator: of the codes.
+
+    Returns:
+        a tensor (n, steps, \*spec.shape).
+
+    Raises:
+        BestiaryError: a model that is not adversarial.
+        OptionError: fewer than two steps, or an unknown path.
+        DataError: conditions as the model does not want them.
+
+    Example:
+        >>> rows = interpolate_codes(model, 8, steps=9)
+        >>> image_grid(rows.flatten(0, 1), columns=9).save("between.png")
+    """
+    if not isinstance(model, AdversarialModel):
+        raise BestiaryError(
+            f"model: found {type(model).__name__}, wanted an adversarial model (where there is an encoder,"
+            " `interpolate` goes from example to example)"
+        )
+    first, last = (model.codes(Draws(model, n, generator)) for _ in range(2))
+    z = code_path(first, last, steps=steps, path=natural_path(model) if path is None else path).flatten(0, 1)
+    vectors = model.vectors(condition, n)
+    rows = None if vectors is None else vectors.repeat_interleave(steps, dim=0)
+    with model.evaluation():
+        x = torch.cat(
+            [
+                model.generate(z[part], None if rows is None else rows[part])
+                for part in torch.arange(len(z), device=z.device).split(_ROWS)
+            ]
+        )
+    return x.view(n, steps, *x.shape[1:])
+
+
 def natural_path(model: Model) -> PathName:
-    """The path that stays where a model's codes are: "spherical" if they are directions, else "linear"."""
+    """The path that stays where a model's codes are.
+
+    "spherical" if they are directions, or a generator's normal ones, nearly all of which have one length;
+    else "linear".
+    """
+    if isinstance(model, AdversarialModel):
+        return "spherical" if model.prior == "normal" else "linear"
     return "spherical" if isinstance(model, SphericalVAE) else "linear"
 
 

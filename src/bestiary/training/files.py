@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,13 @@ def write_text(path: Path, text: str) -> None:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def forget_asides(folder: Path) -> None:
+    """Remove what a process that was killed while it wrote has left aside in a folder that nobody writes."""
+    for path in folder.iterdir():
+        if path.is_file() and re.fullmatch(r"\..+\.\d+", path.name):
+            path.unlink()
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -46,16 +46,20 @@ def interpolate(
     """Decode the codes between those of real examples, into a file whose path is printed.
 
     A row is an example, what is decoded between its code and another's, both ends among it, and the other
-    example. Where classes are a condition, both are of the same. An .npz holds `a` and `b`, shape (n, …), and
+    example. Where classes are a condition, both are of the same. A model without an encoder, such as ns-gan,
+    has codes drawn from its prior at both ends. An .npz holds `a` and `b`, shape (n, …), the ends, and
     `interpolations`, shape (n, K, …): uint8 images or float points.
     """
     import torch
 
     from bestiary.data.specs import ImageSpec
+    from bestiary.models.adversarial.base import AdversarialModel
     from bestiary.models.base import Encoder
     from bestiary.runs import load, open_run
     from bestiary.runs.folder import check_same_data
-    from bestiary.tasks import example_pairs, interpolation_picture, natural_path
+    from bestiary.runs.observers import shown_condition
+    from bestiary.runs.pictures import image_grid
+    from bestiary.tasks import example_pairs, interpolate_codes, interpolation_picture, natural_path
     from bestiary.tasks import interpolate as between
     from bestiary.training.files import told_in_one_line
 
@@ -65,31 +69,43 @@ def interpolate(
     if target.suffix.lower() not in kinds:
         raise OptionError(f"--out: found {str(target)!r}, wanted a file that ends in {' or '.join(kinds)}")
     model = load(run)
-    if not isinstance(model, Encoder):
+    if not isinstance(model, Encoder | AdversarialModel):
         raise RunError(
             f"RUN: {run} is a {type(model).__name__}, which has no codes of examples: wanted a run of a model"
-            " that encodes, such as vae or autoencoder"
+            " that has codes, such as vae, autoencoder or ns-gan"
         )
-    data = opened.data
-    check_same_data(model.spec, data, f"RUN: {run}")
-    examples = data.test if split == "test" else data.validation
-    generator = torch.Generator().manual_seed(seed)
-    a, b = example_pairs(examples, model.spec, n, generator=generator)
     chosen = natural_path(model) if path is None else path
-    condition = None if a.condition is None or b.condition is None else (a.condition, b.condition)
-    images = between(model, a.x, b.x, steps=steps, path=chosen, condition=condition)
+    generator = torch.Generator().manual_seed(seed)
+    if isinstance(model, AdversarialModel):
+        condition = None
+        if model.spec.condition is not None:
+            check_same_data(model.spec, opened.data, f"RUN: {run}")
+            condition = shown_condition(model.spec, opened.data.test, n)
+        rows = interpolate_codes(model, n, steps=steps, path=chosen, condition=condition, generator=generator)
+        a, b = rows[:, 0], rows[:, -1]
+    else:
+        data = opened.data
+        check_same_data(model.spec, data, f"RUN: {run}")
+        examples = data.test if split == "test" else data.validation
+        first, last = example_pairs(examples, model.spec, n, generator=generator)
+        known = first.condition is not None and last.condition is not None
+        conditions = (first.condition, last.condition) if known else None
+        rows = between(model, first.x, last.x, steps=steps, path=chosen, condition=conditions)
+        a, b = first.x, last.x
     with told_in_one_line("--out"):
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.suffix.lower() == ".png":
-            interpolation_picture(a.x, b.x, images).save(target)
+        if target.suffix.lower() == ".npz":
+            _write(target, a, b, rows)
+        elif isinstance(model, AdversarialModel):
+            image_grid(rows.flatten(0, 1), columns=steps).save(target)
         else:
-            _write(target, a.x, b.x, images)
+            interpolation_picture(a, b, rows).save(target)
     if as_json:
         print_json(
             {
                 "out": str(target),
                 "run": run,
-                "split": split,
+                "split": split if isinstance(model, Encoder) else None,
                 "n": len(a),
                 "steps": steps,
                 "path": chosen,
