@@ -28,7 +28,8 @@ class BEGAN(AdversarialModel):
     The controller holds E L(G(z)) at γ E L(x): a smaller γ asks more of each image and less of their
     diversity. M falls as the model converges. Shapes and units: x (B, \*spec.shape), images in [0, 1]; z
     (B, Z) uniform on [−1, 1]; L is the mean over an example's numbers, as in the repetitions that are in use.
-    With the paper's λ_k = .001 it takes tens of thousands of rounds until k is felt: 0.1 does within a thousand.
+    With the paper's λ_k = .001 it takes tens of thousands of rounds until k is felt; 0.1 does so within a
+    thousand.
 
     References:
         *BEGAN: Boundary Equilibrium Generative Adversarial Networks* (Berthelot et al., 2017), arXiv
