@@ -28,8 +28,8 @@ from pathlib import Path
 import torch
 import yaml
 
-from bestiary.study.journal import read_events
-from bestiary.study.trials import StudyResults
+from bestiary.study.analysis.trials import StudyResults
+from bestiary.study.execution.journal import read_events
 
 ROUNDS, BATCH, DRAWS, WORKERS = 60, 8, 40, 3
 STUDY = {

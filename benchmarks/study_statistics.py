@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from scipy import optimize, stats
 
-from bestiary.study.statistics import (
+from bestiary.study.analysis.statistics import (
     LEVEL,
     bootstrap_of_minimum,
     compare_best,

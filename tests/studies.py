@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bestiary.study.trials import Retrained, StudyResults, Trial
+from bestiary.study.analysis.trials import Retrained, StudyResults, Trial
 
 PROTOCOL = "frechet[efficientnet-lite0, n=5000, validation]"
 SPACE = {

@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from bestiary.study import run_study
-from bestiary.study.engines import LocalEngine, threads_for
-from bestiary.study.journal import read_events
-from bestiary.study.trials import StudyResults
+from bestiary.study.analysis.trials import StudyResults
+from bestiary.study.execution.engines import LocalEngine, threads_for
+from bestiary.study.execution.journal import read_events
 
 STUDY: dict[str, Any] = {
     "data": "digits",
@@ -117,7 +117,7 @@ def test_killed_again_and_again_without_progress_is_a_failed_row(tmp_path: Path)
             for worker in multiprocessing.active_children():
                 worker.kill()
 
-    from bestiary.study import running
+    from bestiary.study.execution import running
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "LocalEngine", Murderer)
@@ -165,12 +165,12 @@ def ray_workers() -> list[int]:
 def test_threads_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert threads_for(3) == 1
     monkeypatch.delenv("OMP_NUM_THREADS")
-    monkeypatch.setattr("bestiary.study.engines.cores", lambda: 8)
+    monkeypatch.setattr("bestiary.study.execution.engines.cores", lambda: 8)
     assert [threads_for(workers) for workers in (1, 3, 16)] == [8, 2, 1]
 
 
 def test_no_worker_is_started_where_memory_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bestiary.study.engines.available_bytes", lambda: 3.5 * 2**30)
+    monkeypatch.setattr("bestiary.study.execution.engines.available_bytes", lambda: 3.5 * 2**30)
     with LocalEngine(4, threads=1, log=tmp_path / "log", need=2 * 2**30) as engine:
         engine.idle()
         assert len(multiprocessing.active_children()) == 1  # it has yet to take its own

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from bestiary.cli.main import main
-from bestiary.study.driver import Driver
+from bestiary.study.execution.driver import Driver
 
 STUDY = {
     "data": "digits",

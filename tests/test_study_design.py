@@ -9,12 +9,12 @@ import yaml
 from scipy import stats
 
 from bestiary.errors import BestiaryError, OptionError
-from bestiary.study.design import Halving
-from bestiary.study.halving import cost, draws, promoted, quota, shares
-from bestiary.study.schema import make_study
-from bestiary.study.search import Told, ask, random_draw, trial_seed
-from bestiary.study.spaces import Choices, Range
-from bestiary.study.study_file import presets, read_study
+from bestiary.study.plan.design import Halving
+from bestiary.study.plan.schema import make_study
+from bestiary.study.plan.spaces import Choices, Range
+from bestiary.study.plan.study_file import presets, read_study
+from bestiary.study.search.draws import Told, ask, random_draw, trial_seed
+from bestiary.study.search.halving import cost, draws, promoted, quota, shares
 
 PLAIN = {"data": "digits", "budget": "30 rounds", "arms": ["vae", "ns-gan"], "draws": 6}
 

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from bestiary.cli.commands.study_report import study_report
 from bestiary.errors import RunError
 from bestiary.report import write_study_report
-from bestiary.study.analysis import analyse
-from bestiary.study.study_verdict import amount, study_verdict
+from bestiary.study.analysis.analysis import analyse
+from bestiary.study.analysis.verdict import amount, study_verdict
 from studies import results, retrained, score, simulated, trial
 from test_report import NASTY, Document, figures
 

@@ -19,12 +19,13 @@ from bestiary.models.base import Clock, Move, Step
 from bestiary.models.latent.vae import VAE
 from bestiary.runs import train
 from bestiary.runs.folder import load, open_run
-from bestiary.study import read_study, run_study, search
-from bestiary.study.journal import JOURNAL, State, read_events
-from bestiary.study.schedule import Ask, following
-from bestiary.study.trials import StudyResults
-from bestiary.study.watching import progress
-from bestiary.study.work import budget_for
+from bestiary.study import read_study, run_study
+from bestiary.study.analysis.trials import StudyResults
+from bestiary.study.execution.journal import JOURNAL, State, read_events
+from bestiary.study.execution.schedule import Ask, following
+from bestiary.study.execution.watching import progress
+from bestiary.study.execution.work import budget_for
+from bestiary.study.search import draws
 from bestiary.training.budget import Budget, parse_budget
 from bestiary.training.checkpoint import newest
 
@@ -184,7 +185,7 @@ def test_a_journal_replays_its_asks(tmp_path: Path, halving: bool | Mapping[str,
     for event in read_events(study)[0]:
         if event["event"] == "ask":
             arm = design.arm(event["arm"])
-            drawn = search.ask(design, arm, event["number"], *state.history(arm.name))
+            drawn = draws.ask(design, arm, event["number"], *state.history(arm.name))
             assert plain(drawn) == event["drawn"]
             proposed = following(state)
             assert isinstance(proposed, Ask)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bestiary.errors import OptionError
-from bestiary.study.effects import compare_means, rank_agreement, seed_share, sensitivity, spread
-from bestiary.study.statistics import (
+from bestiary.study.analysis.effects import compare_means, rank_agreement, seed_share, sensitivity, spread
+from bestiary.study.analysis.statistics import (
     best_of_k,
     bootstrap_of_minimum,
     compare_best,

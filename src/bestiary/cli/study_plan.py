@@ -11,11 +11,11 @@ from bestiary.cli.plan import plan
 from bestiary.data import Data, load_data
 from bestiary.runs.evaluation import Evaluator
 from bestiary.scores import SCORES
-from bestiary.study.design import Arm, Study
-from bestiary.study.engines import threads_for
-from bestiary.study.halving import cost, draws
-from bestiary.study.running import check
-from bestiary.study.work import budget_for, build
+from bestiary.study.execution.engines import threads_for
+from bestiary.study.execution.running import check
+from bestiary.study.execution.work import budget_for, build
+from bestiary.study.plan.design import Arm, Study
+from bestiary.study.search.halving import cost, draws
 from bestiary.training.budget import parse_budget
 from bestiary.training.runtime import choose_runtime
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bestiary.study.analysis.trials import StudyResults
     from bestiary.study.results import Comparison
-    from bestiary.study.trials import StudyResults
 
 __all__ = ["write_report", "write_study_report"]
 

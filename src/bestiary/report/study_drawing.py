@@ -14,7 +14,7 @@ from bestiary.report.study_figures import (
     scatter_figure,
     strip_figure,
 )
-from bestiary.study.findings import Analysis, ArmSummary, number, title
+from bestiary.study.analysis.findings import Analysis, ArmSummary, number, title
 
 BUDGETS = ("best-of-k", "best-of-k-by-compute")
 _EFFECTS = 12

@@ -12,7 +12,7 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from bestiary.report.figures import INK, MUTED, PAPER, STYLE, Curve, Look, axes_inside, inline, shorten
-from bestiary.study.findings import ArmSummary
+from bestiary.study.analysis.findings import ArmSummary
 
 # From which ratio of the largest to the smallest value an axis is logarithmic; sooner where curves fall.
 _LOG_FROM, _CURVES_LOG_FROM = 6.0, 2.5

@@ -17,11 +17,11 @@ from bestiary.report.study_sections import (
     table_section,
     winners_section,
 )
-from bestiary.study.analysis import analyse
-from bestiary.study.findings import Analysis
-from bestiary.study.study_verdict import amount, study_verdict
-from bestiary.study.tables import tables, write_table
-from bestiary.study.trials import UNITS, StudyResults
+from bestiary.study.analysis.analysis import analyse
+from bestiary.study.analysis.findings import Analysis
+from bestiary.study.analysis.tables import tables, write_table
+from bestiary.study.analysis.trials import UNITS, StudyResults
+from bestiary.study.analysis.verdict import amount, study_verdict
 
 
 def write(results: StudyResults, folder: Path) -> Path:

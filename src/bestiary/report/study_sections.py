@@ -7,10 +7,19 @@ from bestiary.metrics.results import Score
 from bestiary.report.figures import key, look
 from bestiary.report.page import figure, paragraph, section, table, text
 from bestiary.report.study_drawing import BUDGETS, identifier, telling
-from bestiary.study.effects import Agreement, Spread
-from bestiary.study.findings import Analysis, ArmSummary, direction, interval, number, p_value, share, title
+from bestiary.study.analysis.effects import Agreement, Spread
+from bestiary.study.analysis.findings import (
+    Analysis,
+    ArmSummary,
+    direction,
+    interval,
+    number,
+    p_value,
+    share,
+    title,
+)
+from bestiary.study.analysis.verdict import amount
 from bestiary.study.results import show
-from bestiary.study.study_verdict import amount
 
 _ARROWS = {"lower": "&nbsp;↓", "higher": "&nbsp;↑", "neither": ""}
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bestiary.study.comparison import compare
-    from bestiary.study.running import run_study
-    from bestiary.study.study_file import presets, read_study
+    from bestiary.study.execution.running import run_study
+    from bestiary.study.plan.study_file import presets, read_study
 
 _HOMES = {
     "compare": "comparison",
-    "presets": "study_file",
-    "read_study": "study_file",
-    "run_study": "running",
+    "presets": "plan.study_file",
+    "read_study": "plan.study_file",
+    "run_study": "execution.running",
 }
 
 __all__ = ["compare", "presets", "read_study", "run_study"]

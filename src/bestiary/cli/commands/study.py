@@ -13,9 +13,9 @@ from bestiary.errors import OptionError
 
 if TYPE_CHECKING:
     from bestiary.cli.study_plan import ArmPlan
-    from bestiary.study.design import Study
-    from bestiary.study.trials import StudyResults
-    from bestiary.study.watching import StudyProgress
+    from bestiary.study.analysis.trials import StudyResults
+    from bestiary.study.execution.watching import StudyProgress
+    from bestiary.study.plan.design import Study
 
 study = typer.Typer(
     rich_markup_mode=None,
@@ -74,7 +74,7 @@ def run(
 
     from bestiary.runs.folder import next_folder
     from bestiary.study import read_study, run_study
-    from bestiary.study.running import worker_count
+    from bestiary.study.execution.running import worker_count
 
     design = read_study(source)
     count = worker_count(workers, engine, device)
@@ -104,7 +104,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """How far is a study? What each arm has done, spent and found, and how long it will take."""
-    from bestiary.study.watching import progress
+    from bestiary.study.execution.watching import progress
 
     found = progress(folder)
     if as_json:

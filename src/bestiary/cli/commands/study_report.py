@@ -20,9 +20,9 @@ def study_report(
     beside it. Nothing is trained and nothing is scored.
     """
     from bestiary.report import write_study_report
-    from bestiary.study.analysis import analyse
-    from bestiary.study.study_verdict import study_verdict
-    from bestiary.study.trials import StudyResults
+    from bestiary.study.analysis.analysis import analyse
+    from bestiary.study.analysis.trials import StudyResults
+    from bestiary.study.analysis.verdict import study_verdict
 
     results = StudyResults.load(folder)
     findings = study_verdict(analyse(results))

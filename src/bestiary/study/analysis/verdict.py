@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 from bestiary.scores import SCORES
-from bestiary.study.effects import Agreement
-from bestiary.study.findings import Analysis, Lead, Order, direction, p_value, share, title
+from bestiary.study.analysis.effects import Agreement
+from bestiary.study.analysis.findings import Analysis, Lead, Order, direction, p_value, share, title
 from bestiary.study.verdict import Finding, listed
 
 _NAMED = 4

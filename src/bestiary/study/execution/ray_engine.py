@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from bestiary.errors import OptionError
-from bestiary.study.engines import THREAD_VARIABLES, Ended, Engine
-from bestiary.study.work import InterruptedWorkError, Job, MachineError, perform
+from bestiary.study.execution.engines import THREAD_VARIABLES, Ended, Engine
+from bestiary.study.execution.work import InterruptedWorkError, Job, MachineError, perform
 
 
 class RayEngine(Engine):

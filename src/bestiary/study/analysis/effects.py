@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from bestiary.study.statistics import LEVEL, Floats
+from bestiary.study.analysis.statistics import LEVEL, Floats
 
 # With fewer draws than this, no effect but the very largest can be told from chance.
 ENOUGH_DRAWS = 8

@@ -11,7 +11,7 @@ References:
 
 from collections.abc import Mapping
 
-from bestiary.study.design import Halving, Study
+from bestiary.study.plan.design import Halving, Study
 
 
 def shares(halving: Halving | None) -> tuple[float, ...]:

@@ -28,8 +28,8 @@ from bestiary.runs.evaluation import Evaluator
 from bestiary.runs.findings import SplitName
 from bestiary.runs.folder import Run, load, locked
 from bestiary.runs.training import prepare, train
-from bestiary.study.design import Source
-from bestiary.study.memory import peak_bytes
+from bestiary.study.execution.memory import peak_bytes
+from bestiary.study.plan.design import Source
 from bestiary.training.budget import TOTAL, Budget, parse_budget
 from bestiary.training.checkpoint import forget_optimizers
 from bestiary.training.files import write_json

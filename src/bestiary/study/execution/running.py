@@ -19,16 +19,16 @@ from bestiary.runs.findings import SplitName
 from bestiary.runs.folder import locked
 from bestiary.runs.training import prepare
 from bestiary.scores import SCORES
+from bestiary.study.analysis.trials import StudyResults
 from bestiary.study.comparison import hardware
-from bestiary.study.design import Study
-from bestiary.study.driver import Driver
-from bestiary.study.engines import Engine, EngineName, InlineEngine, LocalEngine, cores, threads_for
-from bestiary.study.journal import Journal
-from bestiary.study.outcome import results_of
-from bestiary.study.schema import make_study
-from bestiary.study.study_file import read_study
-from bestiary.study.trials import StudyResults
-from bestiary.study.work import MachineError, budget_for, build
+from bestiary.study.execution.driver import Driver
+from bestiary.study.execution.engines import Engine, EngineName, InlineEngine, LocalEngine, cores, threads_for
+from bestiary.study.execution.journal import Journal
+from bestiary.study.execution.outcome import results_of
+from bestiary.study.execution.work import MachineError, budget_for, build
+from bestiary.study.plan.design import Study
+from bestiary.study.plan.schema import make_study
+from bestiary.study.plan.study_file import read_study
 from bestiary.training.budget import parse_budget
 from bestiary.training.files import told_in_one_line, write_text
 from bestiary.training.runtime import choose_device
@@ -167,7 +167,7 @@ def _engine(name: EngineName, workers: int, threads: int, folder: Path, memory: 
         return InlineEngine()
     if name == "local":
         return LocalEngine(workers, threads=threads, log=folder / LOG, need=memory)
-    from bestiary.study.ray_engine import RayEngine
+    from bestiary.study.execution.ray_engine import RayEngine
 
     return RayEngine(workers, threads=threads)
 

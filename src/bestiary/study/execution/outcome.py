@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bestiary.config import plain
-from bestiary.study.journal import Journal, State, working_seconds
-from bestiary.study.schedule import pieces, rows_of, status_of, trial_rows
-from bestiary.study.trials import Retrained, StudyResults
+from bestiary.study.analysis.trials import Retrained, StudyResults
+from bestiary.study.execution.journal import Journal, State, working_seconds
+from bestiary.study.execution.schedule import pieces, rows_of, status_of, trial_rows
 
 
 def results_of(journal: Journal) -> StudyResults:

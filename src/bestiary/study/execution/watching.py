@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from bestiary.study import halving
-from bestiary.study.journal import State, read_events, replay, trial_key
-from bestiary.study.running import read_design
-from bestiary.study.schedule import pieces, rows_of
-from bestiary.study.trials import best_trial
-from bestiary.study.work import spent_by
+from bestiary.study.analysis.trials import best_trial
+from bestiary.study.execution.journal import State, read_events, replay, trial_key
+from bestiary.study.execution.running import read_design
+from bestiary.study.execution.schedule import pieces, rows_of
+from bestiary.study.execution.work import spent_by
+from bestiary.study.search import halving
 
 
 @dataclass(frozen=True)

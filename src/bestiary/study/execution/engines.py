@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from bestiary.errors import RunError
-from bestiary.study.memory import available_bytes, used_bytes
-from bestiary.study.work import InterruptedWorkError, Job, MachineError, perform
-from bestiary.study.worker import serve
+from bestiary.study.execution.memory import available_bytes, used_bytes
+from bestiary.study.execution.work import InterruptedWorkError, Job, MachineError, perform
+from bestiary.study.execution.worker import serve
 
 EngineName = Literal["local", "ray", "inline"]
 

@@ -8,7 +8,7 @@ from bestiary import catalogue
 from bestiary.config import plain
 from bestiary.models.base import Model
 from bestiary.scores import SCORES
-from bestiary.study.spaces import Space
+from bestiary.study.plan.spaces import Space
 from bestiary.training.runtime import Precision
 
 Saved = Literal["report", "draws"]

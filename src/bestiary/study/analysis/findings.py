@@ -1,4 +1,4 @@
-"""What an analysis of a study finds: values only, made by `bestiary.study.analysis`."""
+"""What an analysis of a study finds: values only, made by `bestiary.study.analysis.analysis`."""
 
 import math
 from collections.abc import Mapping
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bestiary.scores import SCORES
-from bestiary.study.effects import Agreement, Difference, Effect, Share, Spread
-from bestiary.study.statistics import BestOfK, Floats, Pair, letters
-from bestiary.study.trials import StudyResults, Trial
+from bestiary.study.analysis.effects import Agreement, Difference, Effect, Share, Spread
+from bestiary.study.analysis.statistics import BestOfK, Floats, Pair, letters
+from bestiary.study.analysis.trials import StudyResults, Trial
 
 Better = Literal["lower", "higher", "neither"]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from bestiary.scores import SCORES
-from bestiary.study.engines import Ended, Engine
-from bestiary.study.journal import Journal
-from bestiary.study.schedule import Ask, Piece, following, is_done, rows_of
-from bestiary.study.work import Job, now, read_result, spent_by
+from bestiary.study.execution.engines import Ended, Engine
+from bestiary.study.execution.journal import Journal
+from bestiary.study.execution.schedule import Ask, Piece, following, is_done, rows_of
+from bestiary.study.execution.work import Job, now, read_result, spent_by
 from bestiary.training.checkpoint import forget_optimizers
 
 _POLL_SECONDS = 1.0

@@ -9,7 +9,7 @@ import numpy as np
 
 from bestiary.errors import RunError
 from bestiary.metrics.results import Score
-from bestiary.study.effects import (
+from bestiary.study.analysis.effects import (
     Agreement,
     Spread,
     compare_means,
@@ -18,7 +18,7 @@ from bestiary.study.effects import (
     sensitivity,
     spread,
 )
-from bestiary.study.findings import (
+from bestiary.study.analysis.findings import (
     Analysis,
     ArmSummary,
     Duel,
@@ -29,8 +29,7 @@ from bestiary.study.findings import (
     interval,
     number,
 )
-from bestiary.study.results import show
-from bestiary.study.statistics import (
+from bestiary.study.analysis.statistics import (
     LEVEL,
     BestOfK,
     Floats,
@@ -39,7 +38,8 @@ from bestiary.study.statistics import (
     compare_best,
     holm,
 )
-from bestiary.study.trials import UNITS, Retrained, StudyResults, Trial
+from bestiary.study.analysis.trials import UNITS, Retrained, StudyResults, Trial
+from bestiary.study.results import show
 
 
 def analyse(results: StudyResults, level: float = LEVEL) -> Analysis:

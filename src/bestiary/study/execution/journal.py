@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from bestiary.errors import RunError
-from bestiary.study import halving
-from bestiary.study.design import Study
-from bestiary.study.search import Told
-from bestiary.study.work import now
+from bestiary.study.execution.work import now
+from bestiary.study.plan.design import Study
+from bestiary.study.search import halving
+from bestiary.study.search.draws import Told
 
 JOURNAL = "journal.jsonl"
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bestiary.study.findings import Analysis, direction
-from bestiary.study.trials import UNITS
+from bestiary.study.analysis.findings import Analysis, direction
+from bestiary.study.analysis.trials import UNITS
 
 Cell = str | int | float | bool | None
 

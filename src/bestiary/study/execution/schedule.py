@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from bestiary.config import plain
-from bestiary.study import halving, search
-from bestiary.study.design import Arm, Source, Study
-from bestiary.study.journal import State, trial_key
-from bestiary.study.trials import Status, Trial, best_trial
+from bestiary.study.analysis.trials import Status, Trial, best_trial
+from bestiary.study.execution.journal import State, trial_key
+from bestiary.study.plan.design import Arm, Source, Study
+from bestiary.study.search import draws, halving
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,10 @@ def _following(state: State, arm: Arm) -> Ask | Piece | None:
         return max(waiting, key=lambda piece: piece.until)
     number = len(state.asked[arm.name])
     if number < halving.draws(state.study):
-        drawn = search.ask(state.study, arm, number, *state.history(arm.name))
+        drawn = draws.ask(state.study, arm, number, *state.history(arm.name))
         settings = {**arm.settings, **drawn}
         return Ask(
-            arm.name, number, plain(drawn), plain(settings), search.trial_seed(state.study, arm, number)
+            arm.name, number, plain(drawn), plain(settings), draws.trial_seed(state.study, arm, number)
         )
     if state.searched(arm.name):
         return next((piece for piece in _after_search(state, arm) if _waits(state, piece)), None)

@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 
 from bestiary.errors import OptionError, unknown_name
-from bestiary.study.design import Study
-from bestiary.study.schema import make_study
+from bestiary.study.plan.design import Study
+from bestiary.study.plan.schema import make_study
 
-_PRESETS = files("bestiary.study") / "presets"
+_PRESETS = files("bestiary.study.plan") / "presets"
 
 
 def presets() -> list[str]:

@@ -24,7 +24,7 @@ def serve(connection: Connection, threads: int, log: str) -> None:
 
     import torch
 
-    from bestiary.study.work import InterruptedWorkError, MachineError, perform
+    from bestiary.study.execution.work import InterruptedWorkError, MachineError, perform
 
     torch.set_num_threads(threads)
     connection.send(("ready", None))

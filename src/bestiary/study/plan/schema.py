@@ -37,8 +37,8 @@ from bestiary.errors import OptionError, unknown_name
 from bestiary.models.base import Model
 from bestiary.runs.evaluation import check_metrics
 from bestiary.scores import DEFAULT_EMBEDDING, EMBEDDINGS, SCORES
-from bestiary.study.design import Arm, Halving, Report, Saved, Search, Selection, Source, Study
-from bestiary.study.spaces import arm_space
+from bestiary.study.plan.design import Arm, Halving, Report, Saved, Search, Selection, Source, Study
+from bestiary.study.plan.spaces import arm_space
 from bestiary.training.budget import parse_budget
 from bestiary.training.runtime import Precision
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bestiary.scores import SCORES
-from bestiary.study.design import Arm, Study
-from bestiary.study.spaces import Choices, Range, Space
+from bestiary.study.plan.design import Arm, Study
+from bestiary.study.plan.spaces import Choices, Range, Space
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -1,0 +1,1 @@
+"""How settings are drawn, and which trials go on."""
