@@ -4,6 +4,8 @@ import errno
 import json
 import math
 import os
+import platform
+import resource
 import shutil
 import signal
 import subprocess
@@ -719,3 +721,26 @@ def test_what_a_kill_left_half_written_does_not_stop_the_next_training(tmp_path)
     with pytest.raises(RunError, match="is no run folder"):
         train(model, data, budget="2 rounds", out=tmp_path / "mine", resume=True)
     assert (tmp_path / "mine" / ".profile").exists()
+
+
+_FAULTS = """
+import resource, sys, torch
+from bestiary.training.runtime import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for _ in range(20):
+    torch.ones(2**22), torch.ones(2**23)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is another one")
+def test_memory_of_freed_tensors_is_kept_for_the_next_ones():
+    faults = {
+        word: int(
+            subprocess.run([sys.executable, "-c", _FAULTS, word], capture_output=True, check=True).stdout
+        )
+        for word in ("keep", "give back")
+    }
+    # Two blocks of 16 and 32 MiB, anew each time or once.
+    assert faults["give back"] - faults["keep"] > 10 * 2**25 / resource.getpagesize()

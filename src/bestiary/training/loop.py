@@ -21,7 +21,7 @@ from bestiary.randomness import derive_seed, forked_randomness
 from bestiary.training.budget import Budget
 from bestiary.training.ema import Averages
 from bestiary.training.flops import FlopCount
-from bestiary.training.runtime import Runtime
+from bestiary.training.runtime import Runtime, keep_freed_memory
 
 # A cost this many times larger than anything of the first updates is no longer learning anything.
 _DIVERGENCE = 1e6
@@ -75,6 +75,7 @@ class Training:
         self.accumulate = accumulate
         self.clock = Clock(epoch_size=None if source.endless else len(source))
         self._order = None if source.endless else BatchOrder(len(source), seed)
+        keep_freed_memory()
         runtime.place(model)
         with forked_randomness(derive_seed(seed, 0)), model.evaluation():
             model.initialise(self._draw(0, model.batch_size, derive_seed(seed, 0)))
