@@ -38,8 +38,14 @@ _VAMP = {
     "kl": "sampled",
     "batch_size": 100,
 }
-_PIXELS = {"channels": 16, "head_channels": 32, "optimizer": "adam"}
-_RNN = {**_PIXELS, "layers": 7, "learning_rate": 1.5e-3, "anneal": 0.6, "batch_size": 32}
+_PIXELS = {"channels": 16, "head_channels": 32}
+_ADAM = {"optimizer": "adam", "learning_rate": 5e-3, "anneal": 1.0, "batch_size": 16}
+_SOAP = {"optimizer": "soap", "learning_rate": 8e-3, "anneal": 1.0, "batch_size": 16}
+_GATED = {**_PIXELS, "layers": 10, "kernel_size": 3}
+_RNN = {"layers": 7, "optimizer": "adam", "learning_rate": 1.5e-3, "anneal": 0.6, "batch_size": 32}
+
+_PIXELCNN = "81.45, 457 epochs of a reproduction of the same size (81.30 on fixed binarisation)"
+_GATED_PIXELCNN = "81.50, 457 epochs with 10 layers of 128 maps"
 
 
 @dataclass(frozen=True)
@@ -54,22 +60,17 @@ class Row:
 
 
 ROWS = {
-    "pixelcnn": Row(
-        "pixelcnn",
-        "12 epochs",
-        "81.45, 457 epochs of a reproduction of the same size (81.30 on fixed binarisation)",
-        {**_PIXELS, "learning_rate": 5e-3, "anneal": 1.0, "batch_size": 16},
-    ),
-    "gated-pixelcnn": Row(
-        "gated-pixelcnn",
-        "8 epochs",
-        "81.50, 457 epochs with 10 layers of 128 maps",
-        {**_PIXELS, "layers": 10, "kernel_size": 3, "learning_rate": 5e-3, "anneal": 1.0, "batch_size": 16},
-    ),
+    "pixelcnn": Row("pixelcnn", "12 epochs", _PIXELCNN, {**_PIXELS, **_SOAP}),
+    "pixelcnn-adam": Row("pixelcnn", "12 epochs", _PIXELCNN, {**_PIXELS, **_ADAM}),
+    "gated-pixelcnn": Row("gated-pixelcnn", "8 epochs", _GATED_PIXELCNN, {**_GATED, **_SOAP}),
+    "gated-pixelcnn-adam": Row("gated-pixelcnn", "8 epochs", _GATED_PIXELCNN, {**_GATED, **_ADAM}),
     "pixelrnn-diagonal": Row(
-        "pixelrnn-diagonal", "7 epochs", "79.20 on fixed binarisation; 82.12 of 2 layers of 64 maps", _RNN
+        "pixelrnn-diagonal",
+        "7 epochs",
+        "79.20 on fixed binarisation; 82.12 of 2 layers of 64 maps",
+        {**_PIXELS, **_RNN},
     ),
-    "pixelrnn-row": Row("pixelrnn-row", "4 epochs", "80.54 on fixed binarisation", _RNN),
+    "pixelrnn-row": Row("pixelrnn-row", "4 epochs", "80.54 on fixed binarisation", {**_PIXELS, **_RNN}),
     "vae": Row("vae", "364 epochs", "86.76", {**_BURDA, "batch_size": 100}),
     "vae-40": Row("vae", "40 epochs", "86.76 after 3,280 epochs", {**_BURDA, "batch_size": 20}),
     "iwae-5": Row("iwae", "40 epochs", "85.54 after 3,280 epochs", {"particles": 5}),

@@ -253,4 +253,5 @@ def hardware() -> str:
         pass  # not Linux: the short name must do
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()}, {processor}"
-    return f"{processor}, {torch.get_num_threads()} threads, no GPU"
+    threads = torch.get_num_threads()
+    return f"{processor}, {threads} thread{'' if threads == 1 else 's'}, no GPU"

@@ -12,7 +12,7 @@ from bestiary.distributions.observation import at_least_float32
 from bestiary.models.adversarial.base import AdversarialModel, Departures
 from bestiary.models.base import Clock, Move, Player, Step
 from bestiary.models.inputs import condition_dim
-from bestiary.models.optimizers import OptimizerName, named_optimizer
+from bestiary.models.optimizers import GameOptimizerName, named_optimizer
 from bestiary.networks.adversaries import AdversaryName, Discriminator, default_network, generator
 
 
@@ -78,7 +78,7 @@ class BEGAN(AdversarialModel):
         channels: Annotated[int, Ge(1)] = 64,
         hidden: Sequence[Annotated[int, Ge(1)]] = (128, 128),
         batch_norm_decay: Annotated[float, Ge(0), Lt(1)] = 0.999,
-        optimizer: OptimizerName = "adam",
+        optimizer: GameOptimizerName = "adam",
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 1e-4,
         beta1: Annotated[float, Ge(0), Lt(1), Search(0, 1)] = 0.5,
         beta2: Annotated[float, Gt(0), Lt(1)] = 0.999,

@@ -14,7 +14,7 @@ from bestiary.errors import OptionError
 from bestiary.models.adversarial.base import AdversarialModel, Departures, PriorName
 from bestiary.models.base import Clock, Move, Player, Step
 from bestiary.models.inputs import condition_dim
-from bestiary.models.optimizers import OptimizerName, named_optimizer
+from bestiary.models.optimizers import GameOptimizerName, named_optimizer
 from bestiary.networks.adversaries import (
     AdversaryName,
     ConditioningName,
@@ -119,7 +119,7 @@ class GAN(AdversarialModel):
         spectral_norm: bool = False,
         label_smoothing: Annotated[float, Ge(0), Lt(0.5)] = 0.0,
         departures: Departures = "none",
-        optimizer: OptimizerName = "adam",
+        optimizer: GameOptimizerName = "adam",
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 5e-5,
         generator_learning_rate: Annotated[float, Gt(0)] | None = None,
         beta1: Annotated[float, Ge(0), Lt(1), Search(0, 1)] = 0.0,

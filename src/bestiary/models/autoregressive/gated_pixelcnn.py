@@ -46,7 +46,7 @@ class GatedPixelCNN(Autoregressive):
         kernel_size: n of the n × n field of a layer.
         first_kernel_size: n of the first layer.
         head_channels: maps between the two 1 × 1 convolutions before the softmax.
-        optimizer: "rmsprop" or "adam", with their usual constants.
+        optimizer: "rmsprop", "adam" or "soap", with their usual constants.
         learning_rate: of the optimiser.
         anneal: share of the budget, at its end, over which the learning rate falls in a line to zero.
         batch_size: images per update.

@@ -43,7 +43,7 @@ class MultiscalePixelRNN(Autoregressive):
         channels: h, maps of a state; 2h are between layers.
         map_channels: maps of the small image upsampled.
         head_channels: maps between the two 1 × 1 convolutions before the softmax.
-        optimizer: "rmsprop" or "adam", with their usual constants.
+        optimizer: "rmsprop", "adam" or "soap", with their usual constants.
         learning_rate: of the optimiser.
         anneal: share of the budget, at its end, over which the learning rate falls in a line to zero.
         max_grad_norm: the gradient of an update is clipped to this norm; none for no clipping.

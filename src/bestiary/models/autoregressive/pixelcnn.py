@@ -48,7 +48,7 @@ class PixelCNN(Autoregressive):
         channels: h, inner maps of a block; 2h are between blocks.
         head_channels: maps between the two 1 × 1 convolutions before the softmax.
         skip: whether every block has a learned connection to the head too.
-        optimizer: "rmsprop" or "adam", with their usual constants.
+        optimizer: "rmsprop", "adam" or "soap", with their usual constants.
         learning_rate: of the optimiser.
         decay: factor on the learning rate after every update.
         anneal: share of the budget, at its end, over which the learning rate falls in a line to zero.

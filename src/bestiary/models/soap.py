@@ -1,0 +1,91 @@
+"""SOAP: Adam in the eigenbasis of Shampoo's preconditioner."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class SOAP(Optimizer):
+    """Adam whose second moments are kept in the directions in which gradients vary, not weight by weight.
+
+    The weight of a layer is a matrix of its outputs by its inputs (and taps, of a convolution) with gradient
+    G. Running means L of GGᵀ and R of GᵀG have the eigenvectors Q_L and Q_R, refreshed at every
+    `refresh`-th step by one step of power iteration. The step is Adam's for Q_LᵀGQ_R, turned back. Biases
+    and other vectors have Adam itself. The first gradient only starts the means.
+
+    Source:
+        *SOAP: Improving and Stabilizing Shampoo using Adam* (Vyas et al., 2024), arXiv 2409.11321,
+        algorithms 3 and 4; constants are those of its code, without weight decay.
+
+    Arguments:
+        parameters: float, of any shape.
+        lr: learning rate.
+        betas: decay of the mean gradient, and of its squares and of L and R.
+        eps: added to the root of the squares.
+        refresh: steps between two refreshments of the eigenvectors.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float = 3e-3,
+        betas: tuple[float, float] = (0.95, 0.95),
+        eps: float = 1e-8,
+        refresh: int = 10,
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps, "refresh": refresh})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Move all parameters that have a gradient."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._move(parameter, **{k: group[k] for k in ("lr", "betas", "eps", "refresh")})
+
+    def _move(
+        self, parameter: Tensor, lr: float, betas: tuple[float, float], eps: float, refresh: int
+    ) -> None:
+        assert parameter.grad is not None
+        gradient = parameter.grad.reshape(len(parameter), -1) if parameter.ndim else parameter.grad.view(1, 1)
+        state = self.state[parameter]
+        if not state:
+            state.update(step=0, mean=torch.zeros_like(gradient), square=torch.zeros_like(gradient))
+            if min(gradient.shape) > 1:
+                state.update(left=(1 - betas[1]) * gradient @ gradient.T)
+                state.update(right=(1 - betas[1]) * gradient.T @ gradient)
+                for side in ("left", "right"):
+                    state[f"{side}_basis"] = torch.linalg.eigh(state[side]).eigenvectors.flip(1).contiguous()
+            return
+        state["step"] += 1
+        state["mean"].lerp_(gradient, 1 - betas[0])
+        state["square"].lerp_(self._turned(gradient, state).square(), 1 - betas[1])
+        correction = (1 - betas[1] ** state["step"]) ** 0.5 / (1 - betas[0] ** state["step"])
+        move = self._turned(state["mean"], state) / state["square"].sqrt().add_(eps)
+        parameter.sub_(lr * correction * self._turned_back(move, state).view_as(parameter))
+        if "left" in state:
+            state["left"].lerp_(gradient @ gradient.T, 1 - betas[1])
+            state["right"].lerp_(gradient.T @ gradient, 1 - betas[1])
+            if state["step"] % refresh == 0:
+                self._refresh(state)
+
+    @staticmethod
+    def _turned(matrix: Tensor, state: dict[str, Any]) -> Tensor:
+        return state["left_basis"].T @ matrix @ state["right_basis"] if "left" in state else matrix
+
+    @staticmethod
+    def _turned_back(matrix: Tensor, state: dict[str, Any]) -> Tensor:
+        return state["left_basis"] @ matrix @ state["right_basis"].T if "left" in state else matrix
+
+    @staticmethod
+    def _refresh(state: dict[str, Any]) -> None:
+        """One power iteration of both bases, whose vectors, and the squares with them, stay sorted."""
+        for dim, side in enumerate(("left", "right")):
+            product = state[side] @ state[f"{side}_basis"]
+            order = (state[f"{side}_basis"] * product).sum(0).argsort(descending=True)
+            state["square"] = state["square"].index_select(dim, order)
+            # laid out by rows, as after a resume: products round otherwise by columns
+            state[f"{side}_basis"] = torch.linalg.qr(product.index_select(1, order)).Q.contiguous()
