@@ -9,7 +9,6 @@ from typing import Annotated, Self
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim import Adam
 
 from bestiary.config import Ge, Gt, Le, Search
 from bestiary.data.specs import Spec
@@ -19,6 +18,7 @@ from bestiary.models.autoregressive.completion import Completion
 from bestiary.models.autoregressive.drawing import Progress, inverse_cdf
 from bestiary.models.base import Player, Step
 from bestiary.models.inputs import condition_dim
+from bestiary.models.optimizers import OptimizerName, named_optimizer
 from bestiary.models.schedules import linear_tail
 from bestiary.networks.locally_masked import LocallyMaskedStack
 from bestiary.networks.locally_masked_cache import LocallyMaskedCache
@@ -59,7 +59,8 @@ class OrderAgnostic(Autoregressive):
             paper has none of these, and completes well what lies at the end of an order.
         blocks: gated blocks of a stage; of the six stages the last two have one more.
         channels: feature maps.
-        learning_rate: of Adam.
+        optimizer: "rmsprop", "adam" or "soap", with their usual constants.
+        learning_rate: of the optimiser.
         anneal: share of the budget, at its end, over which the learning rate falls in a line to zero.
         batch_size: images per update.
 
@@ -76,6 +77,7 @@ class OrderAgnostic(Autoregressive):
         hidden: Annotated[float, Ge(0), Le(1)] = 0.0,
         blocks: Annotated[int, Ge(0), Search(0, 5)] = 5,
         channels: Annotated[int, Ge(2), Search(16, 160, log=True)] = 160,
+        optimizer: OptimizerName = "adam",
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 2e-4,
         anneal: Annotated[float, Ge(0), Le(1)] = 0.0,
         batch_size: Annotated[int, Ge(1)] = 32,
@@ -98,7 +100,7 @@ class OrderAgnostic(Autoregressive):
             condition_dim=condition_dim(spec),
         )
         self._hidden = hidden
-        self._optimizer = partial(Adam, lr=learning_rate, fused=True)
+        self._optimizer = named_optimizer(optimizer, learning_rate)
         self._schedule = partial(linear_tail, share=anneal)
 
     @classmethod
