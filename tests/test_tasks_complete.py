@@ -135,6 +135,29 @@ def test_few_particles_flatter_the_model():
     assert one.mean() + 4 * one.std() / math.sqrt(300) < exact
 
 
+@pytest.mark.parametrize("particles", [2, 5])
+def test_what_the_truth_costs_as_a_completion_is_how_often_it_is_drawn(particles):
+    model, x = build(BINARY, scale=4), images(BINARY, 1)
+    observed = observed_pixels("upper", BINARY)
+    everything = every_image(BINARY)
+    agree = everything[(everything == x)[:, observed[0]].all(dim=1)]
+    drawn = complete(model, x, observed, n=40_000, particles=particles, generator=seeded()).images[:, 0]
+    often = torch.stack([(drawn == image).flatten(1).all(dim=1).double().mean() for image in agree])
+    bits = conditional_bits(
+        model,
+        agree,
+        observed.expand(len(agree), -1, -1, -1),
+        n=3000,
+        particles=particles,
+        of_completions=True,
+        generator=seeded(1),
+    ).bits_per_dim
+    cost = 2 ** (-3 * bits)  # of 3 missing pixels
+    exact = 2 ** (-3 * exact_bits(model, agree, observed))
+    torch.testing.assert_close(often, cost, rtol=0, atol=0.02)
+    assert (often - exact).abs().max() > 0.1
+
+
 def test_no_particles_where_the_order_can_be_chosen():
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -143,6 +143,7 @@ def conditional_bits(
     particles: int = PARTICLES,
     generator: torch.Generator | None = None,
     ignoring_later: bool = False,
+    of_completions: bool = False,
 ) -> ConditionalLikelihood:
     """−log₂ p(x_missing | x_observed) of the truth, in bits for each missing sub-pixel.
 
@@ -162,6 +163,9 @@ def conditional_bits(
         generator: of the particles.
         ignoring_later: the sum over the missing ones whatever comes after them: not the conditional
             likelihood, but what a model pays that is run over the image and set right where it was observed.
+        of_completions: what the truth costs under the law of the completions that `complete` draws with as
+            many particles, in place of p(x_missing | x_observed). The mean of n estimates of its probability
+            is unbiased, so that these bits are too high in the mean: the two enclose what the model knows.
 
     Raises:
         OptionError: numbers below 1.
@@ -174,8 +178,16 @@ def conditional_bits(
     exact = _exact(model, x, observed, condition)
     if exact is not None:
         return exact
-    found = model.completion(x, observed, n=n, condition=condition, generator=generator, particles=particles)
-    return _estimated(model, x, observed, condition, found)
+    found = model.completion(
+        x,
+        observed,
+        n=n,
+        condition=condition,
+        generator=generator,
+        particles=particles,
+        retained=of_completions,
+    )
+    return _estimated(model, x, observed, condition, found, of_completions)
 
 
 def completion_picture(x: Tensor, observed: Tensor, images: Tensor) -> Image.Image:
@@ -208,13 +220,19 @@ def _exact(
 
 
 def _estimated(
-    model: Autoregressive, x: Tensor, observed: Tensor, condition: Tensor | None, found: Completion
+    model: Autoregressive,
+    x: Tensor,
+    observed: Tensor,
+    condition: Tensor | None,
+    found: Completion,
+    retained: bool = False,
 ) -> ConditionalLikelihood:
-    """From the particles of a completion."""
+    """From the particles of a completion: p(x_observed) is unbiased, its inverse where one is retained."""
     with model.evaluation():
         log_prob = model.log_prob(x, condition=condition)
-    log_observed = found.log_observed.logsumexp(dim=0) - math.log(len(found.log_observed))
-    bits = _bits(log_prob - log_observed, observed)
+    sign = -1 if retained else 1
+    log_mean = (sign * found.log_observed).logsumexp(dim=0) - math.log(len(found.log_observed))
+    bits = _bits(log_prob - sign * log_mean, observed)
     return ConditionalLikelihood(bits, found.effective_sample_size.amin(dim=0))
 
 

@@ -158,6 +158,7 @@ class Autoregressive(Model, Sampler, Likelihood, Completer):
         condition: Tensor | None = None,
         generator: torch.Generator | None = None,
         particles: int = PARTICLES,
+        retained: bool = False,
     ) -> Completion:
         """Missing sub-pixels given *any* observed ones, by sequential importance resampling.
 
@@ -169,6 +170,8 @@ class Autoregressive(Model, Sampler, Likelihood, Completer):
             generator: of all draws.
             particles: P for each completion; cost and precision grow with it. Where no observed sub-pixel
                 comes after a missing one, one is exact and is all that is used.
+            retained: whether x is whole and the first of the particles, which always lives on: then p(x) over
+                exp(log_observed) is an unbiased estimate of the probability that a completion is x.
 
         Raises:
             DataError: images, masks or conditions of another shape or kind than the spec's.
@@ -191,6 +194,7 @@ class Autoregressive(Model, Sampler, Likelihood, Completer):
                 levels=self.spec.levels,
                 uniform=lambda count: self.uniform(count, *self.spec.shape, generator=generator),
                 generator=generator,
+                retained=retained,
             )
 
     def check_completion(self, x: Tensor, observed: Tensor, *, n: int, particles: int = 1) -> Tensor:

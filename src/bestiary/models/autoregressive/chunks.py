@@ -61,6 +61,7 @@ def complete_in_chunks(
     levels: int,
     uniform: Callable[[int], Tensor],
     generator: torch.Generator | None,
+    retained: bool = False,
 ) -> Completion:
     """n completions of each image (B, C, H, W) by P particles each, see `resample`.
 
@@ -80,6 +81,7 @@ def complete_in_chunks(
                 uniform(count),
                 levels=levels,
                 generator=generator,
+                retained=retained,
             )
         )
     return Completion.joined(parts, n)

@@ -9,7 +9,12 @@ many particles, and for any number where no observed sub-pixel comes after a mis
 
 Source: *Sequential Imputations and Bayesian Missing Data Problems* (Kong, Liu & Wong, 1994); resampling of
 *Novel approach to nonlinear/non-Gaussian Bayesian state estimation* (Gordon et al., 1993), by systematic
-draws (Carpenter et al., 1999). Shapes: B images, n completions of each, P particles for each of these.
+draws (Carpenter et al., 1999).
+
+The law q of such completions is not the model's p(x_missing | x_observed), but can be estimated: with the
+truth itself as one of the particles, which always lives on, p(x) over the mean weight is an unbiased estimate
+of q(x_missing) (conditional sequential Monte Carlo: *Particle Markov chain Monte Carlo methods*, Andrieu,
+Doucet & Holenstein, 2010). Shapes: B images, n completions of each, P particles for each of these.
 """
 
 import math
@@ -60,6 +65,7 @@ def resample(
     *,
     levels: int,
     generator: torch.Generator | None,
+    retained: bool = False,
 ) -> Completion:
     """One completion of each image by P particles.
 
@@ -71,6 +77,7 @@ def resample(
         uniform: numbers in [0, 1), (B·P, C, H, W).
         levels: K.
         generator: of the resampling.
+        retained: whether x, whole, is the first particle, which lives on.
     """
     batch, particles, top = len(x), len(uniform) // len(x), levels - 1
     drawn = torch.zeros_like(uniform, dtype=torch.int64)  # levels
@@ -78,6 +85,7 @@ def resample(
     log_observed = uniform.new_zeros(batch)
     lowest = uniform.new_full((batch,), float(particles))
     start = torch.arange(batch, device=x.device)[:, None] * particles
+    is_truth = torch.arange(batch * particles, device=x.device) % particles == 0 if retained else None
     lineage = (torch.arange(particles, device=x.device) + start).flatten()  # of each particle
     for row, column in order:
         for channel in range(x.shape[1]):
@@ -86,7 +94,8 @@ def resample(
             log_mass = torch.log_softmax(logits, dim=1)
             seen = observed[place].repeat_interleave(particles)
             truth = (x[place].nan_to_num() * top).round().long().clamp(0, top).repeat_interleave(particles)
-            chosen = torch.where(seen, truth, inverse_cdf(logits, uniform[place].contiguous()))
+            given = seen if is_truth is None else seen | is_truth
+            chosen = torch.where(given, truth, inverse_cdf(logits, uniform[place].contiguous()))
             drawn[place] = chosen
             cache.put(row, column, channel, chosen.to(logits.dtype) / top)
             if not bool(observed[place].any()):
@@ -98,7 +107,7 @@ def resample(
             poor = effective < RESAMPLE_BELOW * particles
             if bool(poor.any()):
                 kept = torch.arange(particles, device=x.device)
-                heirs = torch.where(poor[:, None], _systematic(log_weight, generator), kept)
+                heirs = torch.where(poor[:, None], _systematic(log_weight, generator, retained), kept)
                 indices = (heirs + start).flatten()
                 cache.select(indices)
                 drawn, lineage = drawn[indices], lineage[indices]
@@ -120,15 +129,20 @@ def _log_mean(log_weight: Tensor) -> Tensor:
     return log_weight.logsumexp(1) - math.log(log_weight.shape[1])
 
 
-def _systematic(log_weight: Tensor, generator: torch.Generator | None) -> Tensor:
-    """P indices in proportion to the weights, in random order, (B, P); one uniform number for each row."""
+def _systematic(log_weight: Tensor, generator: torch.Generator | None, retained: bool = False) -> Tensor:
+    """P indices in proportion to the weights, in random order, (B, P); `retained` ones all begin with 0."""
     batch, particles = log_weight.shape
     device = log_weight.device if generator is None else generator.device
-    offset = torch.rand(batch, 1, generator=generator, device=device).to(log_weight)
-    cumulative = torch.softmax(log_weight, dim=1).cumsum(1)
+    share = torch.softmax(log_weight, dim=1)
+    cumulative = share.cumsum(1)
     cumulative = cumulative / cumulative[:, -1:]
-    points = (torch.arange(particles, device=log_weight.device) + offset) / particles
-    indices = torch.searchsorted(cumulative, points.to(cumulative), right=True).clamp_(max=particles - 1)
-    # The first of them would never be the last particles: a row's indices are turned by a random number.
-    turn = torch.randint(particles, (batch, 1), generator=generator, device=device).to(indices)
-    return indices.gather(1, (torch.arange(particles, device=indices.device) + turn) % particles)
+    # One point in [0, 1) decides: it is the first index's, the others follow at distances of 1/P, around.
+    first = torch.rand(batch, 1, generator=generator, device=device, dtype=torch.float64).to(log_weight)
+    if retained:
+        first = first * share[:, :1]
+    steps = torch.arange(particles, device=log_weight.device) / particles
+    points = (first + steps) % 1
+    indices = torch.searchsorted(cumulative, points, right=True).clamp_(max=particles - 1)
+    if retained:
+        indices[:, 0] = 0  # also where its share is rounded to nothing
+    return indices

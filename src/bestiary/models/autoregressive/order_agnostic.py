@@ -218,6 +218,7 @@ class OrderAgnostic(Autoregressive):
         condition: Tensor | None = None,
         generator: torch.Generator | None = None,
         particles: int = PARTICLES,
+        retained: bool = False,
     ) -> Completion:
         """Missing sub-pixels given *any* observed ones, exactly and without particles.
 
@@ -228,7 +229,13 @@ class OrderAgnostic(Autoregressive):
         observed = self.check_completion(x, observed, n=n, particles=particles)
         if not self._whole_pixels(observed):
             return super().completion(
-                x, observed, n=n, condition=condition, generator=generator, particles=particles
+                x,
+                observed,
+                n=n,
+                condition=condition,
+                generator=generator,
+                particles=particles,
+                retained=retained,
             )
         self.condition_vectors(condition, len(x))
         rows = torch.arange(len(x), device=x.device).repeat(n)  # completion by completion
