@@ -1,10 +1,10 @@
-"""What an update gains where freed memory is kept: training rates with and without, in alternating processes.
+"""What is gained where freed memory is kept: rates with and without, in alternating processes.
 
     OMP_NUM_THREADS=1 python benchmarks/allocator.py --out benchmarks/allocator.json
 
-Each process trains a model on Fashion-MNIST for some seconds by `bestiary.train`, as it is or without
-`keep_freed_memory`. The rate is in examples a second; page faults are those of the whole process; the ratio
-is the median over the pairs.
+Each process trains a model on Fashion-MNIST for some seconds, or turns images into features, as it is or
+without `keep_freed_memory`. The rate is in examples a second; page faults are those of the whole process; the
+ratio is the median over the pairs, with the lowest and the highest.
 """
 
 import argparse
@@ -16,7 +16,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from contextlib import nullcontext
+import time
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 from unittest.mock import patch
@@ -24,28 +25,50 @@ from unittest.mock import patch
 import torch
 
 import bestiary
+from bestiary.metrics import embedding
 
-MODELS = ["ns-gan", "ns-gan:paper", "vae", "gated-pixelcnn", "pixelrnn-diagonal"]
+ROWS = [
+    "ns-gan",
+    "ns-gan:paper",
+    "vae",
+    "gated-pixelcnn",
+    "pixelrnn-diagonal",
+    "embedding:efficientnet-lite0",
+]
+CALLERS = ["training.loop", "runs.folder", "metrics.embeddings.base"]
 
 
-def one(name, keeps, seconds):
-    """Train in this process, and print what it came to."""
-    name, _, preset = name.partition(":")
-    data = bestiary.load_data("fashion-mnist")
+def trained(data, name, preset, seconds):
+    """Examples a second of a training."""
     model = bestiary.create(name, spec=data.spec, preset=preset or "laptop", seed=0)
     with tempfile.TemporaryDirectory() as folder:
-        with nullcontext() if keeps else patch("bestiary.training.loop.keep_freed_memory"):
-            run = bestiary.train(
-                model, data, budget=f"{seconds} seconds", out=Path(folder) / "run", seed=0, device="cpu"
-            )
-        spent = run.state["clock"]
+        run = bestiary.train(
+            model, data, budget=f"{seconds} seconds", out=Path(folder) / "run", seed=0, device="cpu"
+        )
+        return run.state["clock"]["examples"] / run.state["clock"]["seconds"]
+
+
+def embedded(data, name, seconds):
+    """Images a second that become features."""
+    network, images, done = embedding(name), data.test[:200].x, 0
+    network.features(images)
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < seconds:
+        network.features(images)
+        done += len(images)
+    return done / (time.perf_counter() - begin)
+
+
+def one(row, keeps, seconds):
+    """Measure a row in this process, and print what it came to."""
+    name, _, what = row.partition(":")
+    data = bestiary.load_data("fashion-mnist")
+    with ExitStack() as stack:
+        for caller in [] if keeps else CALLERS:
+            stack.enter_context(patch(f"bestiary.{caller}.keep_freed_memory"))
+        rate = embedded(data, what, seconds) if name == "embedding" else trained(data, name, what, seconds)
     used = resource.getrusage(resource.RUSAGE_SELF)
-    found = {
-        "rate": spent["examples"] / spent["seconds"],
-        "faults": used.ru_minflt,
-        "peak_mib": used.ru_maxrss / 1024,
-    }
-    print(json.dumps(found))
+    print(json.dumps({"rate": rate, "faults": used.ru_minflt, "peak_mib": used.ru_maxrss / 1024}))
 
 
 def child(name, keeps, seconds):
@@ -75,17 +98,17 @@ def compared(name, pairs, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=MODELS, help="NAME or NAME:PRESET")
+    parser.add_argument("--rows", nargs="+", default=ROWS, help="MODEL, MODEL:PRESET or embedding:NAME")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     if options.one is not None:
-        one(options.models[0], bool(options.one), options.seconds)
+        one(options.rows[0], bool(options.one), options.seconds)
         return
     found = {}
-    for name in options.models:
+    for name in options.rows:
         found[name] = compared(name, options.pairs, options.seconds)
         print(name, json.dumps(found[name]), flush=True)
     kept = {

@@ -25,7 +25,14 @@ from bestiary.metrics import embedding, kernel_distance
 from bestiary.tasks import complete, completion_picture, observed_pixels
 
 MODELS = {
-    "pixelcnn++": {"filters": 32, "resnets": 1, "mixtures": 5, "dropout": 0.0, "polyak": 0.995},
+    "pixelcnn++": {
+        "filters": 32,
+        "resnets": 1,
+        "mixtures": 5,
+        "dropout": 0.0,
+        "polyak": 0.995,
+        "optimizer": "soap",
+    },
     "gated-pixelcnn": {"layers": 6, "channels": 36, "head_channels": 96},
 }
 LEVELS = 256

@@ -7,7 +7,7 @@ from torch import nn
 
 from bestiary.catalogue import create
 from bestiary.data import load_data
-from bestiary.models.soap import SOAP
+from bestiary.models.soap import LONGEST, SOAP
 from bestiary.runs import train
 from bestiary.runs.folder import load
 
@@ -68,6 +68,16 @@ def test_it_does_not_matter_how_the_inputs_are_turned():
 
     assert abs(change(lambda p: SOAP(p, lr=0.02))) < 1e-5
     assert abs(change(lambda p: torch.optim.Adam(p, lr=0.02))) > 0.01
+
+
+def test_a_side_that_is_too_long_is_not_turned():
+    parameter = nn.Parameter(torch.zeros(3, LONGEST + 1))
+    optimizer = SOAP([parameter], lr=0.1)
+    for _ in range(30):
+        parameter.grad = 2 * (parameter.detach() - 1)
+        optimizer.step()
+    assert set(optimizer.state[parameter]) == {"step", "mean", "square", "left", "left_basis"}
+    assert (parameter - 1).abs().mean() < 0.5
 
 
 def test_a_training_by_soap_is_resumed_bit_by_bit(tmp_path):

@@ -725,7 +725,7 @@ def test_what_a_kill_left_half_written_does_not_stop_the_next_training(tmp_path)
 
 _FAULTS = """
 import resource, sys, torch
-from bestiary.training.runtime import keep_freed_memory
+from bestiary.allocator import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 for _ in range(20):

@@ -1,11 +1,13 @@
 """SOAP: Adam in the eigenbasis of Shampoo's preconditioner."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+LONGEST = 2048  # sides that have a basis: its cost grows with the third power
 
 
 class SOAP(Optimizer):
@@ -14,7 +16,8 @@ class SOAP(Optimizer):
     The weight of a layer is a matrix of its outputs by its inputs (and taps, of a convolution) with gradient
     G. Running means L of GGᵀ and R of GᵀG have the eigenvectors Q_L and Q_R, refreshed at every
     `refresh`-th step by one step of power iteration. The step is Adam's for Q_LᵀGQ_R, turned back. Biases
-    and other vectors have Adam itself. The first gradient only starts the means.
+    and other vectors have Adam itself, and a side longer than `LONGEST` is not turned. The first gradient
+    only starts the means.
 
     Source:
         *SOAP: Improving and Stabilizing Shampoo using Adam* (Vyas et al., 2024), arXiv 2409.11321,
@@ -55,37 +58,46 @@ class SOAP(Optimizer):
         if not state:
             state.update(step=0, mean=torch.zeros_like(gradient), square=torch.zeros_like(gradient))
             if min(gradient.shape) > 1:
-                state.update(left=(1 - betas[1]) * gradient @ gradient.T)
-                state.update(right=(1 - betas[1]) * gradient.T @ gradient)
-                for side in ("left", "right"):
-                    state[f"{side}_basis"] = torch.linalg.eigh(state[side]).eigenvectors.flip(1).contiguous()
+                for side, product in self._products(gradient):
+                    state[side] = (1 - betas[1]) * product
+                    vectors = torch.linalg.eigh(state[side]).eigenvectors
+                    state[f"{side}_basis"] = vectors.flip(1).contiguous()
             return
         state["step"] += 1
         state["mean"].lerp_(gradient, 1 - betas[0])
-        state["square"].lerp_(self._turned(gradient, state).square(), 1 - betas[1])
+        state["square"].lerp_(_turned(gradient, state).square(), 1 - betas[1])
         correction = (1 - betas[1] ** state["step"]) ** 0.5 / (1 - betas[0] ** state["step"])
-        move = self._turned(state["mean"], state) / state["square"].sqrt().add_(eps)
-        parameter.sub_(lr * correction * self._turned_back(move, state).view_as(parameter))
-        if "left" in state:
-            state["left"].lerp_(gradient @ gradient.T, 1 - betas[1])
-            state["right"].lerp_(gradient.T @ gradient, 1 - betas[1])
-            if state["step"] % refresh == 0:
-                self._refresh(state)
+        move = _turned(state["mean"], state) / state["square"].sqrt().add_(eps)
+        parameter.sub_(lr * correction * _turned_back(move, state).view_as(parameter))
+        for side, product in self._products(gradient):
+            if side in state:
+                state[side].lerp_(product, 1 - betas[1])
+                if state["step"] % refresh == 0:
+                    _refresh(state, side)
 
     @staticmethod
-    def _turned(matrix: Tensor, state: dict[str, Any]) -> Tensor:
-        return state["left_basis"].T @ matrix @ state["right_basis"] if "left" in state else matrix
+    def _products(gradient: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """GGᵀ and GᵀG, of those sides that are not too long."""
+        if gradient.shape[0] <= LONGEST:
+            yield "left", gradient @ gradient.T
+        if gradient.shape[1] <= LONGEST:
+            yield "right", gradient.T @ gradient
 
-    @staticmethod
-    def _turned_back(matrix: Tensor, state: dict[str, Any]) -> Tensor:
-        return state["left_basis"] @ matrix @ state["right_basis"].T if "left" in state else matrix
 
-    @staticmethod
-    def _refresh(state: dict[str, Any]) -> None:
-        """One power iteration of both bases, whose vectors, and the squares with them, stay sorted."""
-        for dim, side in enumerate(("left", "right")):
-            product = state[side] @ state[f"{side}_basis"]
-            order = (state[f"{side}_basis"] * product).sum(0).argsort(descending=True)
-            state["square"] = state["square"].index_select(dim, order)
-            # laid out by rows, as after a resume: products round otherwise by columns
-            state[f"{side}_basis"] = torch.linalg.qr(product.index_select(1, order)).Q.contiguous()
+def _turned(matrix: Tensor, state: dict[str, Any]) -> Tensor:
+    matrix = state["left_basis"].T @ matrix if "left" in state else matrix
+    return matrix @ state["right_basis"] if "right" in state else matrix
+
+
+def _turned_back(matrix: Tensor, state: dict[str, Any]) -> Tensor:
+    matrix = state["left_basis"] @ matrix if "left" in state else matrix
+    return matrix @ state["right_basis"].T if "right" in state else matrix
+
+
+def _refresh(state: dict[str, Any], side: str) -> None:
+    """One power iteration of a basis, whose vectors, and the squares with them, stay sorted."""
+    product = state[side] @ state[f"{side}_basis"]
+    order = (state[f"{side}_basis"] * product).sum(0).argsort(descending=True)
+    state["square"] = state["square"].index_select(0 if side == "left" else 1, order)
+    # laid out by rows, as after a resume: products round otherwise by columns
+    state[f"{side}_basis"] = torch.linalg.qr(product.index_select(1, order)).Q.contiguous()

@@ -21,6 +21,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from bestiary import catalogue
+from bestiary.allocator import keep_freed_memory
 from bestiary.config import plain
 from bestiary.data.load import load_data
 from bestiary.data.specs import ImageSpec, PointSpec, SequenceSpec, Spec, spec_from_dict, spec_to_dict
@@ -280,6 +281,7 @@ def load(folder: str | Path, *, model: type[Model] | None = None, averaged: bool
         RunError: no run folder, no sound checkpoint, or weights that do not fit.
         OptionError: a model that the catalogue does not have, and no `model=`.
     """
+    keep_freed_memory()
     run = open_run(folder)
     with forked_randomness(0):
         built = _build(run.config.model, run.config.spec, model, folder)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from bestiary.allocator import keep_freed_memory
 from bestiary.data.order import BatchOrder
 from bestiary.data.splits import Batch, Split
 from bestiary.errors import BestiaryError, OptionError
@@ -21,7 +22,7 @@ from bestiary.randomness import derive_seed, forked_randomness
 from bestiary.training.budget import Budget
 from bestiary.training.ema import Averages
 from bestiary.training.flops import FlopCount
-from bestiary.training.runtime import Runtime, keep_freed_memory
+from bestiary.training.runtime import Runtime
 
 # A cost this many times larger than anything of the first updates is no longer learning anything.
 _DIVERGENCE = 1e6

@@ -1,7 +1,5 @@
 """The one place that names devices: where training runs, in which precision, and with how many ranks."""
 
-import ctypes
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +15,6 @@ from bestiary.randomness import derive_seed
 from bestiary.training.ranks import ALONE, Ranks, join_ranks, local_rank
 
 Precision = Literal["auto", "float32", "bfloat16"]
-
-# In glibc's malloc.h: the size from which blocks are the system's own, and how much freed memory is kept.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 @dataclass(frozen=True)
@@ -106,21 +101,6 @@ def choose_runtime(model: Model, *, device: str = "auto", precision: Precision =
     if precision not in ("float32", "bfloat16"):
         raise OptionError(f"precision: found {precision!r}, wanted auto, float32 or bfloat16")
     return Runtime(chosen, precision, ranks=ranks)
-
-
-def keep_freed_memory() -> None:
-    """Have the C library keep the memory of freed tensors for the next ones.
-
-    By itself glibc gives large blocks back to the system, and every update fetches them anew, page by page:
-    a tenth of the time of an update on a CPU (`benchmarks/allocator.py`). Where there is no glibc, nothing
-    is done.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        largest = 2**31 - 1
-        if not mallopt(_M_MMAP_THRESHOLD, largest):  # an older glibc takes 32 MiB at most
-            mallopt(_M_MMAP_THRESHOLD, 2**25)
-        mallopt(_M_TRIM_THRESHOLD, largest)
 
 
 def _has_bfloat16(device: torch.device) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bestiary.allocator import keep_freed_memory
 from bestiary.errors import DataError
 
 Images = Tensor | np.ndarray[Any, Any] | Iterable[Tensor]
@@ -46,6 +47,7 @@ class Embedding(ABC):
         Raises:
             DataError: images of another shape, type or range, or none at all.
         """
+        keep_freed_memory()
         with torch.no_grad():
             parts = [
                 self.embed(part if device is None else part.to(device)).float().cpu()

@@ -7,7 +7,6 @@ from typing import Annotated, Self
 
 import torch
 from torch import Tensor
-from torch.optim import Adam
 
 from bestiary.config import Ge, Gt, Le, Lt, Search
 from bestiary.data.specs import ImageSpec, Spec
@@ -17,6 +16,7 @@ from bestiary.errors import DataError
 from bestiary.models.autoregressive.base import Autoregressive
 from bestiary.models.base import Player
 from bestiary.models.inputs import condition_dim, image_spec
+from bestiary.models.optimizers import OptimizerName, named_optimizer
 from bestiary.models.schedules import exponential_decay
 from bestiary.networks.pixelcnn_pp import PixelCNNPlusPlusNetwork
 from bestiary.networks.pixelcnn_pp_cache import PixelCNNPlusPlusCache
@@ -54,7 +54,9 @@ class PixelCNNPlusPlus(Autoregressive):
         weight_norm: normalised weights whose scales the first batch sets; else plain ones after Glorot.
         faithful: train and score with the published code's approximation of small masses: these no longer
             sum to one exactly. Samples come from the exact ones.
-        learning_rate, beta1, beta2: Adam.
+        optimizer: "adam", or "rmsprop" or "soap" with their usual constants.
+        learning_rate: of the optimiser.
+        beta1, beta2: of Adam.
         learning_rate_decay: factor on the learning rate for each update made.
         polyak: decay for each update of the average of the weights that samples and scores use; 0 for none.
         batch_size: images per update.
@@ -78,6 +80,7 @@ class PixelCNNPlusPlus(Autoregressive):
         dropout: Annotated[float, Ge(0), Lt(1), Search(0, 0.5)] = 0.5,
         weight_norm: bool = True,
         faithful: bool = False,
+        optimizer: OptimizerName = "adam",
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 1e-3,
         beta1: Annotated[float, Ge(0), Lt(1)] = 0.95,
         beta2: Annotated[float, Gt(0), Lt(1)] = 0.9995,
@@ -104,7 +107,7 @@ class PixelCNNPlusPlus(Autoregressive):
             dropout=dropout,
             weight_norm=weight_norm,
         )
-        self._optimizer = partial(Adam, lr=learning_rate, betas=(beta1, beta2), fused=True)
+        self._optimizer = named_optimizer(optimizer, learning_rate, betas=(beta1, beta2))
         self._schedule = partial(exponential_decay, factor=learning_rate_decay)
         # d = 2^(−batch / half-life) for each update
         self._ema = -batch_size * math.log(2) / math.log(polyak) if polyak else None
