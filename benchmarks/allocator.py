@@ -72,16 +72,8 @@ def one(row, keeps, seconds):
 
 
 def child(name, keeps, seconds):
-    command = [
-        sys.executable,
-        __file__,
-        "--models",
-        name,
-        "--seconds",
-        str(seconds),
-        "--one",
-        str(int(keeps)),
-    ]
+    options = ["--rows", name, "--seconds", str(seconds), "--one", str(int(keeps))]
+    command = [sys.executable, __file__, *options]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(output.splitlines()[-1])
 
