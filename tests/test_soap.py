@@ -70,6 +70,21 @@ def test_it_does_not_matter_how_the_inputs_are_turned():
     assert abs(change(lambda p: torch.optim.Adam(p, lr=0.02))) > 0.01
 
 
+def test_a_closure_is_computed_with_gradients_and_returned():
+    parameter = nn.Parameter(torch.ones(2, 3))
+    optimizer = SOAP([parameter], lr=0.1)
+
+    def cost():
+        optimizer.zero_grad()
+        loss = parameter.square().sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(cost) == 6
+    assert optimizer.step(cost) == 6
+    assert optimizer.step(cost) < 6
+
+
 def test_a_side_that_is_too_long_is_not_turned():
     parameter = nn.Parameter(torch.zeros(3, LONGEST + 1))
     optimizer = SOAP([parameter], lr=0.1)

@@ -42,12 +42,15 @@ class SOAP(Optimizer):
         super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps, "refresh": refresh})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """Move all parameters that have a gradient."""
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Move all parameters that have a gradient; what `closure` computes before, if any, is returned."""
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     self._move(parameter, **{k: group[k] for k in ("lr", "betas", "eps", "refresh")})
+        return loss
 
     def _move(
         self, parameter: Tensor, lr: float, betas: tuple[float, float], eps: float, refresh: int
