@@ -63,7 +63,9 @@ class SOAP(Optimizer):
             if min(gradient.shape) > 1:
                 for side, product in self._products(gradient):
                     state[side] = (1 - betas[1]) * product
-                    vectors = torch.linalg.eigh(state[side]).eigenvectors
+                    # LAPACK may fail where rows are exactly zero, as those of masked taps are
+                    tiny = 1e-30 * torch.eye(len(product), dtype=product.dtype, device=product.device)
+                    vectors = torch.linalg.eigh(state[side] + tiny).eigenvectors
                     state[f"{side}_basis"] = vectors.flip(1).contiguous()
             return
         state["step"] += 1
