@@ -14,8 +14,9 @@ Settings are those of the authors' code: one resolution, 5 blocks, 32 filters, o
 weight norm or averaging, Adam with 1e-4, batches of 32, 50,000 updates, which is 32 epochs here. Differences:
 pixels are scaled to [−1, 1] and log s is bounded below by −7, where the code bounds s of raw pixels. They
 choose μ and the weight of the penalty λ Σ w² on NotMNIST, which is not at hand: every pair that is asked for
-is reported. Their released training never adds the penalty to its cost. Models and scores that are in the
-folder already are not computed again; a training that was interrupted goes on.
+is reported. Their released training never adds the penalty to its cost. `--resnets`, `--optimizer` and the like
+reduce the setting, and the result names them. Models and scores that are in the folder already are not
+computed again; a training that was interrupted goes on.
 """
 
 import argparse
@@ -41,12 +42,23 @@ from bestiary.randomness import forked_randomness
 from bestiary.tasks import png_bits
 
 SETS = {"in": "fashion-mnist", "out": "mnist"}
+SETTINGS = ("filters", "resnets", "optimizer", "learning_rate", "batch_size")
 
 
 class Penalised(PixelCNNPlusPlus):
     """PixelCNN++ with λ Σ w², summed over the weights of convolutions, added to the nats per image."""
 
-    def __init__(self, spec: ImageSpec, *, l2: float = 0.0, filters: int = 32, resnets: int = 5) -> None:
+    def __init__(
+        self,
+        spec: ImageSpec,
+        *,
+        l2: float = 0.0,
+        filters: int = 32,
+        resnets: int = 5,
+        optimizer: str = "adam",
+        learning_rate: float = 1e-4,
+        batch_size: int = 32,
+    ) -> None:
         super().__init__(
             spec,
             filters=filters,
@@ -55,9 +67,10 @@ class Penalised(PixelCNNPlusPlus):
             mixtures=1,
             dropout=0.0,
             weight_norm=False,
-            learning_rate=1e-4,
+            optimizer=optimizer,
+            learning_rate=learning_rate,
             polyak=0.0,
-            batch_size=32,
+            batch_size=batch_size,
         )
         self.l2 = l2
 
@@ -99,7 +112,7 @@ def mutated(data, rate):
 def trained(data, folder, seed, options, l2=0.0):
     """The model of a run folder, which is trained, or trained further, where it is not finished."""
     with forked_randomness(seed):
-        model = Penalised(data.spec, l2=l2, filters=options.filters, resnets=options.resnets)
+        model = Penalised(data.spec, l2=l2, **{name: getattr(options, name) for name in SETTINGS})
     budget = f"{options.epochs} epochs"
     bestiary.train(model, data, budget=budget, out=folder, seed=seed, resume=folder.exists())
     return bestiary.load(folder, model=Penalised)
@@ -178,6 +191,9 @@ def main():
     parser.add_argument("--images", type=int, default=10_000, help="test images of each set")
     parser.add_argument("--filters", type=int, default=32)
     parser.add_argument("--resnets", type=int, default=5)
+    parser.add_argument("--optimizer", default="adam")
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--batch-size", type=int, default=32)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     lengths = png_lengths(options.images)
@@ -188,6 +204,7 @@ def main():
         "threads": torch.get_num_threads(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "epochs": options.epochs,
+        "settings": {name: getattr(options, name) for name in SETTINGS},
         "images": options.images,
         "seeds": {},
     }
