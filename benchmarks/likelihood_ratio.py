@@ -14,7 +14,7 @@ Settings are those of the authors' code: one resolution, 5 blocks, 32 filters, o
 weight norm or averaging, Adam with 1e-4, batches of 32, 50,000 updates, which is 32 epochs here. Differences:
 pixels are scaled to [−1, 1] and log s is bounded below by −7, where the code bounds s of raw pixels. They
 choose μ and the weight of the penalty λ Σ w² on NotMNIST, which is not at hand: every pair that is asked for
-is reported. Their released training never adds the penalty to its cost. `--resnets`, `--optimizer` and the like
+is reported. Their released training never adds the penalty to its cost. `--resnets`, `--optimizer` and so on
 reduce the setting, and the result names them. Models and scores that are in the folder already are not
 computed again; a training that was interrupted goes on.
 """
