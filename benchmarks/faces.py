@@ -36,7 +36,7 @@ MODELS = {
         "learning_rate_decay": 0.9998,
         "batch_size": 4,
     },
-    "gated-pixelcnn": {"layers": 6, "channels": 36, "head_channels": 96, "batch_size": 16},
+    "gated-pixelcnn": {"layers": 10, "channels": 24, "kernel_size": 5, "head_channels": 96, "batch_size": 8},
 }
 LEVELS = 256
 
