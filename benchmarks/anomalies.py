@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from finished_run import finished_run
 
 import bestiary
 from bestiary.metrics import auroc
@@ -62,8 +63,7 @@ DEFAULT_ROWS = {
 def trained(row, data, budget, folder, seed):
     """The model of a run folder, trained, or trained further, where it is not finished."""
     model = bestiary.create(row.model, spec=data.spec, seed=seed, preset="laptop", **row.settings)
-    bestiary.train(model, data, budget=budget, out=folder, seed=seed, resume=True, device="cpu")
-    return bestiary.load(folder)
+    return bestiary.load(finished_run(model, data, budget=budget, out=folder, seed=seed).folder)
 
 
 def scores_of(model, split, images):

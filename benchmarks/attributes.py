@@ -19,6 +19,7 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from finished_run import finished_run
 from torch import nn
 from torch.nn import functional as F
 
@@ -110,10 +111,8 @@ def trained(options, name, data, **settings):
     """The model of a finished training."""
     model = bestiary.create(name, spec=data.spec, seed=options.seed, **SETTINGS, **settings)
     folder = options.runs / name
-    bestiary.train(
-        model, data, budget=options.budget, out=folder, seed=options.seed, resume=True, device="cpu"
-    )
-    return bestiary.load(folder)
+    run = finished_run(model, data, budget=options.budget, out=folder, seed=options.seed)
+    return bestiary.load(run.folder)
 
 
 def by_attribute(options, data, critic):

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from finished_run import finished_run
 
 import bestiary
 from bestiary.metrics import beta_vae_metric, dci, factor_vae_metric, mig, sap
@@ -78,7 +79,7 @@ def one(options, data, arm, seed):
     name, settings = ARMS[arm]
     model = bestiary.create(name, spec=data.spec, seed=seed, likelihood="bernoulli", **COMMON, **settings)
     folder = options.runs / f"{arm}-{seed}"
-    run = bestiary.train(model, data, budget=options.budget, out=folder, seed=seed, resume=True, device="cpu")
+    run = finished_run(model, data, budget=options.budget, out=folder, seed=seed)
     model = bestiary.load(run.folder)
     if options.figure and seed == 0:
         moved = latent_traversals(model, data.test[:1].x)

@@ -19,6 +19,7 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from finished_run import finished_run
 
 import bestiary
 from bestiary.metrics import embedding, kernel_distance
@@ -64,15 +65,7 @@ def scored(model, data, n):
 def learned(options, data, name):
     """Bits/dim of each test image, samples, and what the training cost."""
     model = bestiary.create(name, spec=data.spec, preset="laptop", seed=options.seed, **MODELS[name])
-    run = bestiary.train(
-        model,
-        data,
-        budget=options.budget,
-        out=options.runs / name,
-        seed=options.seed,
-        resume=True,
-        device="cpu",
-    )
+    run = finished_run(model, data, budget=options.budget, out=options.runs / name, seed=options.seed)
     model = bestiary.load(run.folder)
     nats = scored(model, data, options.n)
     generator = torch.Generator().manual_seed(options.seed)

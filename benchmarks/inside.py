@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from figure_style import standalone
+from finished_run import finished_run
 from inside_drawing import FIGURES
 
 import bestiary
@@ -53,9 +54,7 @@ class Subject:
         out = self._folder / name
         if not out.exists() or open_run(out).status != "finished":
             model = bestiary.create(name, spec=self.data.spec, seed=0, preset="laptop")
-            run = bestiary.train(model, self.data, budget=self._budget, out=out, seed=0, resume=out.exists())
-            if run.status != "finished":
-                sys.exit(f"{out}: {run.status}, wanted a finished run")
+            finished_run(model, self.data, budget=self._budget, out=out, seed=0)
         return bestiary.load(out)
 
     def budgets(self):

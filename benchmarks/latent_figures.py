@@ -17,6 +17,7 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from finished_run import finished_run
 
 import bestiary
 from bestiary.runs.pictures import image_grid
@@ -37,10 +38,8 @@ def trained(options, data, arm):
     name, settings = ARMS[arm]
     model = bestiary.create(name, spec=data.spec, preset="laptop", seed=options.seed, **settings)
     folder = options.runs / arm
-    bestiary.train(
-        model, data, budget=options.budget, out=folder, seed=options.seed, resume=True, device="cpu"
-    )
-    return bestiary.load(folder)
+    run = finished_run(model, data, budget=options.budget, out=folder, seed=options.seed)
+    return bestiary.load(run.folder)
 
 
 def plane(model):

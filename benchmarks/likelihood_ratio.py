@@ -31,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from finished_run import finished_run
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 import bestiary
@@ -114,8 +115,8 @@ def trained(data, folder, seed, options, l2=0.0):
     with forked_randomness(seed):
         model = Penalised(data.spec, l2=l2, **{name: getattr(options, name) for name in SETTINGS})
     budget = f"{options.epochs} epochs"
-    bestiary.train(model, data, budget=budget, out=folder, seed=seed, resume=folder.exists())
-    return bestiary.load(folder, model=Penalised)
+    run = finished_run(model, data, budget=budget, out=folder, seed=seed)
+    return bestiary.load(run.folder, model=Penalised)
 
 
 def log_probs(make, folder, limit):

@@ -18,6 +18,7 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from finished_run import finished_run
 
 import bestiary
 
@@ -132,11 +133,7 @@ def run_row(name, row, runs, out, particles=5000):
     """Train a row, or go on with it, measure it, and write its JSON file."""
     data = bestiary.load_data("mnist", binarise="dynamic")
     model = bestiary.create(row.model, spec=data.spec, seed=row.seed, **row.settings)
-    run = bestiary.train(
-        model, data, budget=row.budget, out=runs / name, seed=row.seed, resume=True, device="cpu"
-    )
-    if run.status != "finished":
-        sys.exit(f"{run.folder}: {run.status}, {run.state['reason']}; the same command goes on")
+    run = finished_run(model, data, budget=row.budget, out=runs / name, seed=row.seed)
     begin = time.monotonic()
     found = result(run, data, particles)
     kept = {

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from finished_run import finished_run
 
 import bestiary
 
@@ -36,9 +37,7 @@ def trained(options, data, order, seed):
         channels=options.channels,
     )
     folder = options.runs / f"{order}-{seed}"
-    return bestiary.train(
-        model, data, budget=options.budget, out=folder, seed=seed, resume=True, device="cpu"
-    )
+    return finished_run(model, data, budget=options.budget, out=folder, seed=seed)
 
 
 def cell(run, data, images):

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 from figure_style import standalone
+from finished_run import finished_run
 from prior_mismatch_drawing import FIGURES, SHOWN
 
 import bestiary
@@ -56,11 +57,7 @@ class Subject:
         out, seed = options.runs / f"{dim}-{prior}", options.seed
         about = {"preset": "laptop", "latent_dim": dim, "prior": prior, **SETTINGS}
         model = bestiary.create("vae", spec=self.data.spec, seed=seed, **about)
-        run = bestiary.train(
-            model, self.data, budget=options.budget, out=out, seed=seed, resume=True, device="cpu"
-        )
-        if run.status != "finished":
-            sys.exit(f"{out}: {run.status}, wanted a finished run")
+        run = finished_run(model, self.data, budget=options.budget, out=out, seed=seed)
         for density in fitted:
             out = options.runs / f"{dim}-{prior}-{density}"
             about = {"density": density, "budget": options.budget}

@@ -17,6 +17,7 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from finished_run import finished_run
 
 import bestiary
 
@@ -91,9 +92,7 @@ def main():
         found[f"{order}-gram"] = bits_of_counts(train, test, order, data.spec.vocabulary) / characters
     print(json.dumps(found, indent=1), flush=True)
     model = bestiary.create("transformer", spec=data.spec, preset=options.preset, seed=options.seed)
-    run = bestiary.train(
-        model, data, budget=options.budget, out=options.run, seed=options.seed, resume=True, device="cpu"
-    )
+    run = finished_run(model, data, budget=options.budget, out=options.run, seed=options.seed)
     model = bestiary.load(run.folder)
     x = data.test[:].x
     with torch.no_grad():
