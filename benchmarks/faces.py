@@ -6,8 +6,8 @@ Each model learns the 20,000 training faces for the budget. The table has exact 
 faces, 256 levels) and the kernel distance of as many samples to the test faces on EfficientNet-Lite0's
 features. The histogram model counts the levels of every sub-pixel in the training faces, plus one each, and
 takes them for independent: what a model gains over it is what it knows of how pixels go together. `--figure`
-saves completions of test faces of which a half is hidden. Interrupted, the same command goes on where it
-stopped.
+saves samples, and completions of test faces of which a half is hidden. Interrupted, the same command goes on
+where it stopped.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from finished_run import finished_run
 
 import bestiary
 from bestiary.metrics import embedding, kernel_distance
+from bestiary.runs.pictures import image_grid
 from bestiary.tasks import complete, completion_picture, observed_pixels
 
 MODELS = {
@@ -40,6 +41,7 @@ MODELS = {
     "gated-pixelcnn": {"layers": 10, "channels": 24, "kernel_size": 5, "head_channels": 96, "batch_size": 8},
 }
 LEVELS = 256
+SHOWN = 36  # samples in the picture
 
 
 def histogram(data, n, seed):
@@ -71,11 +73,13 @@ def learned(options, data, name):
     generator = torch.Generator().manual_seed(options.seed)
     samples = torch.cat([model.sample(100, generator=generator) for _ in range(options.n // 100)])
     if options.figure:
+        file = name.replace("++", "-pp")
+        image_grid(samples[:SHOWN], columns=12).save(options.figure / f"faces-{file}.png")
         x = data.test[:6].x
         for mask in ("lower", "right"):
             observed = observed_pixels(mask, data.spec)
             images = complete(model, x, observed, n=4, generator=generator).images
-            completion_picture(x, observed, images).save(options.figure / f"faces-{name}-{mask}.png")
+            completion_picture(x, observed, images).save(options.figure / f"faces-{file}-{mask}.png")
     clock = {key: run.state["clock"][key] for key in ("examples", "rounds", "seconds")}
     cost = {"budget": options.budget, "settings": model.settings, "parameters": model.parameter_count} | clock
     return nats / (math.log(2) * data.spec.dimensions), samples, cost

@@ -3,6 +3,7 @@
 import errno
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,10 @@ def place(tmp_path_factory):
         assert main(shlex.split(f"{SMALL} --out run")) == 0
         Path("empty").mkdir()
         Path("file").write_text("in the way")
+        Path("other").mkdir()
+        Path("other/report.html").write_text("somebody's")
+        shutil.copytree("run", "emptied")
+        shutil.rmtree("emptied/checkpoints")
         files = {
             "field": "model: vae\nbugdet: 3 epochs\n",
             "setting": "model: {name: vae, settings: {latnt_dim: 3}}\n",
@@ -34,6 +39,8 @@ def place(tmp_path_factory):
             "broken": "model: [vae\n",
             "nothing": "seed: 1\n",
             "training": "model: vae\ntraining: 7\n",
+            "twice": "model: vae\nseed: 1\nseed: 2\n",
+            "large": f"model: vae\nseed: {2**63}\n",
         }
         for name, text in files.items():
             Path(f"{name}.yaml").write_text(text)
@@ -62,7 +69,9 @@ MISTAKES = {
     "compare --models ppca,vea": "unknown model 'vea': did you mean 'vae'?",
     "train vae --data digit": "unknown data 'digit': did you mean 'digits'?",
     "data mnits": "unknown data 'mnits': did you mean 'mnist'?",
-    "trian vae": "no such command 'trian'. Did you mean 'train'?",
+    "trian vae": "unknown command 'trian': did you mean 'train'?",
+    "study rnu": "unknown command 'rnu': did you mean 'run'?",
+    "study": "bestiary study: found no command, wanted one of run, show, report",
     "train vae --budgte '2 epochs'": "unknown option '--budgte': did you mean '--budget'?",
     "--verzion": "unknown option '--verzion': did you mean '--version'?",
     "train vae --data digits --set latnt_dim=3": "'latnt_dim': did you mean 'latent_dim'?",
@@ -87,6 +96,8 @@ MISTAKES = {
     "train --config broken.yaml": "broken.yaml is no YAML",
     "train --config nothing.yaml": "MODEL: found nothing, wanted a name",
     "train --config training.yaml": "training: found 7",
+    "train --config twice.yaml": "twice.yaml is no YAML: found 'seed' twice",
+    "train --config large.yaml": "seed: found 9223372036854775808",
     "train --config missing.yaml": "cannot read 'missing.yaml' (No such file or directory)",
     "train --config empty": "cannot read 'empty' (Is a directory)",
     "train ppca --config run/config.yaml": "MODEL: found 'ppca', but the config file has settings of 'vae'",
@@ -98,6 +109,11 @@ MISTAKES = {
     "train vae --data digits --set network=mpl": "unknown network of vae 'mpl': did you mean 'mlp'?",
     "train vae --seed few": "--seed: found 'few', wanted a whole number ≥ 0",
     "train vae --seed -1": "--seed: found '-1', wanted a whole number ≥ 0",
+    "train vae --seed 9223372036854775808": "wanted a whole number ≥ 0 and below 2**63",
+    "train vae --data digits --set latent_dim=": "latent_dim: found nothing after '=', wanted a value",
+    "train vae --data digits --set latent_dim=true": "latent_dim: found True, wanted a whole number ≥ 1",
+    "train vae --data digits --set learning_rate=.inf": "learning_rate: found inf, wanted a number > 0",
+    "train vae --data digits --set latent_dim=100000000000": "memory: found too little for this",
     "sample run -n 1.5": "-n: found '1.5', wanted a whole number ≥ 1",
     "sample run -n": "'-n' requires an argument",
     "train vae --data digits --accumulate 0": "--accumulate: found '0', wanted a whole number ≥ 1",
@@ -105,6 +121,8 @@ MISTAKES = {
     "train vae --data digits --budget '0 epochs'": "budget: found '0 epochs', wanted an amount above zero",
     "train vae --data digits --budget soon": "budget: cannot read 'soon', wanted for example",
     "train vae --data digits --budget '3 epocs'": "did you mean 'epochs'?",
+    "train vae --data digits --budget ''": "budget: cannot read ''",
+    "train vae --data digits --budget '3 discriminator updates'": "found updates of 'discriminator'",
     "compare --models ppca --budget '-1 epochs'": "wanted an amount above zero",
     "compare --models ppca,ppca": "models: found 'ppca' twice",
     "compare --models ,": "--models: found ',', wanted names between commas",
@@ -119,6 +137,8 @@ MISTAKES = {
     "compare --models ppca --resume": "--resume: found no --out",
     "evaluate run --data-set size=3": "--data-set: found without --data",
     # data
+    "train vae --data ''": "data: found '', wanted a name of `bestiary data`, or the path of a folder",
+    "score --real '' --fake empty": "real: found nothing at ''",
     "train vae --data empty": "found no images in",
     "data ./empty": "found no images in",
     "train vae --data ./nowhere": "found nothing at",
@@ -126,11 +146,15 @@ MISTAKES = {
     "evaluate run --data digits-fixed": "was made for 1x8x8 images of 17 levels",
     "train vae --data ring --set network=infogan": "found 'infogan' for PointSpec, wanted network=mlp",
     # folders
+    "train vae --data digits --out run": "run exists already and is not empty",
     f"{SMALL} --out run": "run exists already and is not empty: go on with --resume, or choose another --out",
     f"{SMALL} --out file": "a file is in the way",
     f"{SMALL} --out file/below": "a file is in the way",
     f"{SMALL} --out /proc/below": "cannot write /proc/below",
     "compare --models ppca --out run": "run exists already",
+    "compare --models ppca --out other --resume": "other is not empty and holds no comparison",
+    "sample emptied": "emptied: its checkpoints are gone: put them back, or train anew",
+    "train --resume --out emptied": "emptied: is finished, but its checkpoints are gone",
     "sample empty": "is no run folder",
     "sample nowhere": "found no folder 'nowhere'",
     "evaluate empty": "is no run folder",
@@ -153,9 +177,36 @@ def test_a_mistake_gives_one_line_and_exit_code_2(command, place, capsys, monkey
     assert MISTAKES[command] in line_of(command, place, capsys, monkeypatch)
 
 
-def test_a_mistake_leaves_nothing_behind(place, capsys, monkeypatch):
-    line_of("train vae --data digits --set latnt_dim=3 --out made", place, capsys, monkeypatch)
+@pytest.mark.parametrize("mistake", ["--set latnt_dim=3", "--budget '3 critic updates'", "--scores nope"])
+def test_a_mistake_leaves_nothing_behind(mistake, place, capsys, monkeypatch):
+    line_of(f"train vae --data digits --preset laptop {mistake} --out made", place, capsys, monkeypatch)
     assert not (place / "made").exists()
+    assert (place / "other" / "report.html").read_text() == "somebody's"
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.yaml", "model: {name: [1], settings: {}}\nformat: 2\n"),
+        ("config.yaml", None),
+        ("state.json", '{"status": "finished", "clock": null}'),
+        ("state.json", '{"status": "finished", "clock": {"examples": "x"}}'),
+    ],
+)
+def test_a_damaged_run_is_a_line_and_no_crash(file, content, place, capsys, monkeypatch):
+    shutil.rmtree(place / "damaged", ignore_errors=True)
+    shutil.copytree(place / "run", place / "damaged")
+    if content is None:  # an image of a height that is none
+        (place / "damaged" / "state.json").unlink()
+        text = (place / "damaged" / file).read_text()
+        assert "height: 8" in text
+        content = text.replace("height: 8", "height: -8")
+    (place / "damaged" / file).write_text(content)
+    if file == "state.json":  # it is written anew from the checkpoint
+        monkeypatch.chdir(place)
+        assert main(["train", "--resume", "--out", "damaged"]) == 0
+    else:
+        assert "damaged" in line_of("sample damaged", place, capsys, monkeypatch)
 
 
 def test_a_full_disk_gives_one_line_and_the_run_goes_on(place, capsys, monkeypatch):

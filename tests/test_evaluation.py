@@ -382,6 +382,8 @@ def test_a_stopped_comparison_goes_on(tmp_path, digits):
     resumed = compare(digits, tmp_path / "c", resume=True, metrics=["likelihood"])
     whole = compare(digits, tmp_path / "whole", metrics=["likelihood"])
     assert resumed.entries[1].scores == whole.entries[1].scores
+    with pytest.raises(RunError, match=r"models: found vae, but the comparison in .* has ppca too"):
+        bestiary.compare(digits, ["vae"], budget="3 rounds", out=tmp_path / "c", resume=True)
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_made(tmp_path, digits):

@@ -105,7 +105,8 @@ def test_taps_that_are_always_masked_do_no_harm():
         for _ in range(2):
             parameter.grad = gradient
             optimizer.step()
-        assert parameter.isfinite().all() and parameter[:, :, :4].abs().mean() > 0.01
+        assert parameter.isfinite().all()
+        assert parameter[:, :, :4].abs().mean() > 0.01
 
 
 def test_a_training_by_soap_is_resumed_bit_by_bit(tmp_path):

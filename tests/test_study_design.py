@@ -52,6 +52,13 @@ def study(**changes: object) -> dict[str, object]:
         ({"halving": {"factor": 1}}, "factor: found 1, wanted a whole number ≥ 2"),
         ({"report": {"metrics": ["fidd"]}}, "unknown metric 'fidd'"),
         ({"base": "lucic"}, "unknown base of study 'lucic'"),
+        ({"base": "lucic-wide", "common": 5}, "common: found 5, wanted options and their values"),
+        ({"base": "lucic-wide", "arms": {"ns-gan": {"settings": 5}}}, "settings: found 5"),
+        ({"base": "lucic-wide", "arms": [["vae"]]}, "arms: found [['vae']], wanted names of models"),
+        ({"arms": [["vae"]]}, "arms: found ['vae'] in the list, wanted names"),
+        ({"seed": 2**63}, "seed: found 9223372036854775808"),
+        ({"draws": True}, "draws: found True, wanted a whole number"),
+        ({"name": "a/../../b"}, "name: found 'a/../../b', which fits no folder"),
     ],
 )
 def test_mistakes_are_one_line(changes: dict[str, object], words: str) -> None:
@@ -69,6 +76,9 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("arms: [vae")
     with pytest.raises(OptionError, match="is no YAML"):
         read_study(tmp_path / "broken.yaml")
+    (tmp_path / "twice.yaml").write_text("data: digits\nbudget: 3 rounds\narms:\n  vae:\n  vae:\n")
+    with pytest.raises(OptionError, match="is no YAML: found 'vae' twice"):
+        read_study(tmp_path / "twice.yaml")
 
 
 def test_a_study_says_in_full_what_it_is() -> None:

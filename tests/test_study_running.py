@@ -141,6 +141,20 @@ def test_another_study_or_a_damaged_journal_is_refused(tmp_path: Path) -> None:
     (study / JOURNAL).write_bytes(b"".join([lines[0], b"{]\n", *lines[1:]]))
     with pytest.raises(RunError, match="damaged in line 2"):
         run(study, draws=1, resume=True)
+    for event in ('{"event": "ask"}', '{"event": "tell", "key": "x", "result": 5}'):
+        (study / JOURNAL).write_bytes(b"".join([lines[0], f"{event}\n".encode(), *lines[1:]]))
+        with pytest.raises(RunError, match="damaged in line 2"):
+            run(study, draws=1, resume=True)
+    (study / "study.yaml").write_text("a: [")
+    with pytest.raises(RunError, match=r"put study\.yaml back, or start anew"):
+        run(study, draws=1, resume=True)
+
+
+def test_what_is_no_study_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="is not empty and holds no study"):
+        run(tmp_path, resume=True)
+    assert {path.name for path in tmp_path.iterdir()} <= {"notes.txt", ".lock"}
 
 
 def test_halving_gives_up_the_worse_and_the_rest_are_as_without_it(tmp_path: Path) -> None:
@@ -209,6 +223,8 @@ def test_what_cannot_be_is_told_before_anything_is_trained(tmp_path: Path) -> No
         run_study(STUDY, out=out, workers=0)
     with pytest.raises(OptionError, match="unknown engine 'locla': did you mean 'local'"):
         run_study(STUDY, out=out, engine="locla")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="selection: found 'modes_found', which digits has not"):
+        run(out, selection={"score": "modes_found", "n": 80, "embedding": "pixels"}, resume=True)
     assert not list(out.glob("trials/*"))
 
 

@@ -279,6 +279,7 @@ def test_shapes():
     assert uniform.sample((3,)).shape == (3, 7, 2, 4)
     assert uniform.log_prob(uniform.sample()).shape == uniform.entropy().shape == (7, 2)
     assert uniform.mean.shape == (7, 2, 4)
+    assert VonMisesFisher(loc, 2.0).concentration.shape == (5, 3)
 
 
 def test_the_uniform_law():

@@ -33,7 +33,10 @@ _HOMES = {
     "run_study": "bestiary.study",
     "train": "bestiary.runs",
 }
-_MODULES = ("data", "distributions", "metrics", "models", "objectives", "tasks", "testing")
+_MODULES = (
+    "catalogue", "config", "data", "distributions", "errors", "metrics", "models", "networks", "objectives",
+    "report", "runs", "study", "tasks", "testing", "training",
+)  # fmt: skip
 
 __all__ = [
     "BestiaryError", "compare", "create", "evaluate", "load", "load_data", "metrics", "run_study", "tasks",

@@ -9,6 +9,7 @@ hyper-parameter search draws.
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,29 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import yaml
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from bestiary.errors import OptionError, unknown_name
 
-__all__ = ["Ge", "Gt", "Le", "Lt", "Option", "Search", "options", "parse_assignments", "plain", "resolve"]
+__all__ = [
+    "Ge", "Gt", "Le", "Lt", "Option", "Search", "Seed", "check_seed", "options", "parse_assignments", "plain",
+    "resolve",
+]  # fmt: skip
+
+
+LARGEST_SEED = 2**63 - 1  # that torch and numpy take
+Seed = Annotated[int, Ge(0), Le(LARGEST_SEED)]
+
+
+def check_seed(seed: int) -> int:
+    """The seed, if torch and numpy take it.
+
+    Raises:
+        OptionError: no whole number, a negative one or one above 2⁶³ − 1.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
+        raise OptionError(f"seed: found {seed!r}, wanted a whole number from 0 to 2**63 - 1")
+    return seed
 
 
 @dataclass(frozen=True)
@@ -122,6 +141,10 @@ def parse_assignments(assignments: Sequence[str], argument: str = "--set") -> di
             raise OptionError(
                 f"{argument}: found {text!r}, wanted key=value, as in {argument} learning_rate=1e-4"
             )
+        if not value.strip():
+            raise OptionError(
+                f"{argument} {name.strip()}: found nothing after '=', wanted a value, null for none"
+            )
         try:
             parsed[name.strip()] = yaml.safe_load(value)
         except yaml.YAMLError as error:
@@ -140,8 +163,12 @@ def plain(value: Any) -> Any:
 
 def _validate(option: Option, value: Any, owner: str, strict: bool) -> Any:
     try:
-        return TypeAdapter(option.annotation).validate_python(value, strict=strict)
-    except ValidationError:
+        valid = TypeAdapter(option.annotation).validate_python(value, strict=strict)
+        # true is no number, though Python takes it for 1, and infinity is none that an option could mean
+        if (isinstance(value, bool) and not isinstance(valid, bool)) or valid in (math.inf, -math.inf):
+            raise ValueError(value)
+        return valid
+    except ValueError:  # pydantic's is one
         message = f"{option.name}: found {value!r}, wanted {option.describe()}"
         choices = _choices(option.annotation)
         if choices and isinstance(value, str):

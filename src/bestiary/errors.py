@@ -28,6 +28,15 @@ class StoppedError(BestiaryError):
     """Work that was interrupted on purpose: what is done is kept. Not a mistake: exit code 1."""
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether something did not fit into memory; torch says so in several ways, on a CPU in words alone."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "can't allocate memory" in str(error)
+    )
+
+
 def nearest(name: str, valid: Iterable[str]) -> str | None:
     """The valid name that looks most like `name`, or None where none does."""
     by_lower = {candidate.lower(): candidate for candidate in valid}

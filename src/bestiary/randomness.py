@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from bestiary.config import check_seed
+
 
 def derive_seed(*parts: int) -> int:
     """A 63-bit seed from whole numbers, so that nothing random has to be stored to resume."""
@@ -18,5 +20,5 @@ def forked_randomness(seed: int) -> Iterator[None]:
     """Seed torch's global state for the block alone: initialisation and dropout use no other."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        torch.manual_seed(check_seed(seed))
         yield

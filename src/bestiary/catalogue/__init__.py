@@ -25,6 +25,8 @@ def entry(name: str) -> CatalogueEntry:
     Raises:
         OptionError: no such model; the message names the nearest.
     """
+    if not isinstance(name, str):
+        raise OptionError(f"model: found {name!r}, wanted a name (`bestiary models` lists them)")
     key = name.lower().replace("_", "-")
     if key in VARIANTS:
         return VARIANTS[key]
@@ -65,8 +67,6 @@ def create(name: str, *, spec: "Spec", seed: int = 0, preset: Preset = "paper", 
     found = entry(name)
     kind = found.load()
     resolved = resolve(kind, {**found.settings(preset), **settings}, owner=found.name)
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise OptionError(f"seed: found {seed!r}, wanted a whole number ≥ 0")
     with forked_randomness(seed):
         model = kind(spec, **resolved)
     return model.eval()

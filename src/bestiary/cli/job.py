@@ -9,6 +9,7 @@ from bestiary.cli.recipe import Recipe
 from bestiary.config import options, resolve
 from bestiary.data import Data
 from bestiary.models import Model
+from bestiary.models.base import ClosedForm
 from bestiary.training.budget import Budget, parse_budget
 from bestiary.training.compilation import Compile, choose_compilation
 from bestiary.training.runtime import Runtime, choose_runtime
@@ -44,11 +45,13 @@ def make_job(name: str, recipe: Recipe, *, device: str) -> Job:
         DataError: data that are missing or damaged, or that the model cannot be made for.
     """
     found = entry(name)
-    data = open_data(recipe.data or DEFAULT_DATA, recipe.data_options or {})
-    budget = parse_budget(recipe.budget or DEFAULT_BUDGET)
+    data = open_data(DEFAULT_DATA if recipe.data is None else recipe.data, recipe.data_options or {})
+    budget = parse_budget(DEFAULT_BUDGET if recipe.budget is None else recipe.budget)
     kind, settings, seed = found.load(), recipe.settings or {}, recipe.seed or 0
     resolved = resolve(kind, {**found.settings(recipe.preset or "paper"), **settings}, owner=found.name)
     model = create(found.name, spec=data.spec, seed=seed, **resolved)
+    if not isinstance(model, ClosedForm):
+        budget.check(endless=data.train.endless, players=model.players())
     runtime = choose_runtime(model, device=device, precision=recipe.precision or "auto")
     compile = COMPILE[recipe.compiled]
     runtime = replace(runtime, compiled=choose_compilation(model, data.train, budget, runtime, compile))

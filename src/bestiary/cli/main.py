@@ -66,7 +66,7 @@ def _bestiary(
     """Classic deep generative models: train them, judge them, compare them fairly on your own data.
 
     Results go to standard output, progress to standard error. Exit codes: 0 done, 2 your mistake (one
-    line says which), 1 anything else, a training that diverged or was stopped too.
+    line says which), 1 anything else, a training that diverged or was stopped too, 130 Ctrl-C elsewhere.
     """
     context.obj.on = debug
     ranks = int(os.environ.get("WORLD_SIZE", "1"))

@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from bestiary.errors import BestiaryError, nearest
+from bestiary.errors import BestiaryError, is_out_of_memory, nearest
 
 
 def line_of(error: Exception) -> str | None:
@@ -17,6 +17,8 @@ def line_of(error: Exception) -> str | None:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return _one_line(f"{where}{error.strerror or error}")
+    if is_out_of_memory(error):
+        return "memory: found too little for this, wanted fewer or smaller examples, or a smaller model"
     return None
 
 
@@ -37,10 +39,22 @@ def _usage(error: typer.TyperException) -> str:
     if kind == "BadParameter" and details.get("param"):
         name = _name(details["param"])
         return f"{name}: {error.message.removeprefix('Value error, ')} {help_hint}"
+    if kind == "NoArgsIsHelpError":
+        path = context.command_path if context else ""
+        return f"{path}: found no command, wanted one of {_commands(context)} {help_hint}"
+    if kind == "UsageError" and error.message.startswith("No such command"):
+        typed = error.message.split("'")[1]
+        close = nearest(typed, context.command.commands) if context else None
+        wanted = f"did you mean {close!r}?" if close else f"wanted one of {_commands(context)}"
+        return f"unknown command {typed!r}: {wanted} {help_hint}"
     if kind == "MissingParameter" and details.get("param"):
         return f"{_name(details['param'])}: found nothing, wanted a value for it {help_hint}"
     text = error.format_message().rstrip(".")
     return f"{text[:1].lower()}{text[1:]} {help_hint}"
+
+
+def _commands(context: Any) -> str:
+    return ", ".join(context.command.commands) if context else ""
 
 
 def _options(context: Any) -> list[str]:

@@ -18,12 +18,13 @@ Precision = Literal["auto", "float32", "bfloat16"]  # as in training.runtime, wh
 
 
 def whole_number(low: int) -> Callable[[str | int], int]:
-    """Reads a whole number ≥ low."""
+    """Reads a whole number ≥ low that 63 bits can hold."""
 
     def parse(value: str | int) -> int:  # typer passes the default through it too
         text = str(value)
-        if not text.isascii() or not text.lstrip("-").isdigit() or int(text) < low:
-            raise ValueError(f"found {text!r}, wanted a whole number ≥ {low}")
+        if not text.isascii() or not text.lstrip("-").isdigit() or not low <= int(text) < 2**63:
+            most = " and below 2**63" if len(text) > 18 else ""
+            raise ValueError(f"found {text!r}, wanted a whole number ≥ {low}{most}")
         return int(text)
 
     return parse

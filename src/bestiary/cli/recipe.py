@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-
 from bestiary.catalogue import Preset, entry
 from bestiary.cli.options import Precision
-from bestiary.config import Ge, resolve
+from bestiary.config import Ge, Seed, resolve
 from bestiary.errors import OptionError
+from bestiary.yaml_file import read_mapping
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Recipe:
             data=typed.data if other_data else self.data,
             data_options={**({} if other_data else self.data_options or {}), **(typed.data_options or {})},
             fingerprint=None if other_data or typed.data_options else self.fingerprint,
-            budget=typed.budget or self.budget,
+            budget=self.budget if typed.budget is None else typed.budget,
             seed=self.seed if typed.seed is None else typed.seed,
             precision=typed.precision or self.precision,
             compiled=self.compiled if typed.compiled is None else typed.compiled,
@@ -88,7 +87,8 @@ def read_recipe(path: Path) -> Recipe:
             value.
     """
     owner = str(path)
-    content = resolve(_fields, _mapping(path), owner=owner)
+    content = read_mapping(path, "--config", wanted="a YAML file", example="model: vae")
+    content = resolve(_fields, content, owner=owner)
     model = resolve(_model_fields, _section(content["model"], "name"), owner=f"{owner}: model")
     data = resolve(_data_fields, _section(content["data"], "name"), owner=f"{owner}: data")
     training = resolve(_training_fields, content["training"] or {}, owner=f"{owner}: training")
@@ -116,7 +116,7 @@ def _fields(
     model: str | dict[str, Any] | None = None,
     data: str | dict[str, Any] | None = None,
     budget: str | float | None = None,
-    seed: Annotated[int, Ge(0)] | None = None,
+    seed: Seed | None = None,
     training: dict[str, Any] | None = None,
 ) -> None: ...
 
@@ -142,20 +142,6 @@ def _training_fields(
     compiled: bool | None = None,
     accumulate: Annotated[int, Ge(1)] | None = None,
 ) -> None: ...
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise OptionError(
-            f"--config: cannot read {str(path)!r} ({error.strerror}), wanted a YAML file"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise OptionError(f"--config: {path} is no YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise OptionError(f"--config: found {content!r} in {path}, wanted fields, as in 'model: vae'")
-    return {str(key): value for key, value in content.items()}
 
 
 def _section(content: Any, short: str) -> dict[str, Any]:

@@ -34,6 +34,8 @@ def load_data(name: str | os.PathLike[str], /, **options: Any) -> Data:
         >>> load_data("digits-dynamic", condition="classes").spec
         ImageSpec(channels=1, height=8, width=8, levels=2, condition=Classes(n=10))
     """
+    if not isinstance(name, str | os.PathLike) or not os.fspath(name).strip():
+        raise OptionError(f"data: found {name!r}, wanted a name of `bestiary data`, or the path of a folder")
     options = {key: os.fspath(v) if isinstance(v, os.PathLike) else v for key, v in options.items()}
     source, implied = _find(os.fspath(name))
     for key, value in implied.items():

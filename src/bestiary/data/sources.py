@@ -99,10 +99,10 @@ def open_source(
             empty array, or one of another shape or type or with values that are out of range.
     """
     place = Path(path)
-    if place.is_dir():
+    if place.is_dir() and os.fspath(path).strip():
         return _Folder(str(path), name, limit, size, seed)
     if place.suffix.lower() not in (".npy", ".npz"):
-        found = "a file" if place.exists() else "nothing"
+        found = "a file" if os.fspath(path).strip() and place.exists() else "nothing"
         raise DataError(
             f"{name}: found {found} at {str(path)!r}, wanted a folder of images, or an .npy or .npz file"
         )
@@ -244,6 +244,8 @@ def _loaded(path: Path, name: str) -> Array:
                     f"wanted one, or one of them named {', '.join(_NAMES)}"
                 )
             array: Array = loaded[known[0] if known else loaded.files[0]]
+            if not isinstance(array, np.ndarray):
+                raise ValueError("it is no array of numbers")
             return array
     except FileNotFoundError:
         raise DataError(f"{name}: found nothing at {str(path)!r}") from None

@@ -39,6 +39,12 @@ class ImageSpec:
     levels: int = 256
     condition: Condition = None
 
+    def __post_init__(self) -> None:
+        for name, least in (("channels", 1), ("height", 1), ("width", 1), ("levels", 2)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise OptionError(f"{name}: found {value!r}, wanted a whole number ≥ {least}")
+
     @property
     def shape(self) -> tuple[int, ...]:
         """(C, H, W)."""

@@ -69,7 +69,10 @@ class VonMisesFisher(Distribution):
     support = unit_vector
     has_rsample = True
 
-    def __init__(self, loc: Tensor, concentration: Tensor, *, validate_args: bool | None = None) -> None:
+    def __init__(
+        self, loc: Tensor, concentration: Tensor | float, *, validate_args: bool | None = None
+    ) -> None:
+        concentration = torch.as_tensor(concentration, dtype=loc.dtype, device=loc.device)
         if loc.ndim == 0 or loc.shape[-1] < 2:
             raise OptionError(f"loc: found shape {tuple(loc.shape)}, wanted (..., m) with m ≥ 2")
         if concentration.ndim == loc.ndim and concentration.shape[-1] == 1:

@@ -1,5 +1,6 @@
 """Features as metrics take them: checked once, and then read in chunks of float64."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,8 @@ import torch
 from torch import Tensor
 
 from bestiary.errors import DataError
+
+_LARGEST = 1e100
 
 Array = Tensor | np.ndarray[Any, Any]
 
@@ -18,15 +21,22 @@ def check_features(name: str, features: Array, *, minimum: int = 2) -> Tensor:
     Raises:
         DataError: another shape, fewer than `minimum` rows, or values that are not finite.
     """
-    x = torch.as_tensor(features).detach().cpu()
+    try:
+        x = torch.as_tensor(features).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        found = type(features).__name__ if features is None else f"{features!r:.60}"
+        raise DataError(f"{name}: found {found}, wanted an array of numbers (n, d)") from None
     if x.ndim != 2 or x.shape[1] == 0:
         raise DataError(f"{name}: found shape {tuple(x.shape)}, wanted (n, d): embed the images first")
     if len(x) < minimum:
         raise DataError(f"{name}: found {len(x)} examples, wanted at least {minimum}")
     if x.is_complex():
         raise DataError(f"{name}: found {x.dtype}, wanted real numbers")
-    if not all(end.isfinite() for chunk in torch.split(x, 4096) for end in chunk.aminmax()):
+    ends = [float(end) for chunk in torch.split(x, 4096) for end in chunk.aminmax()]
+    if not all(map(math.isfinite, ends)):
         raise DataError(f"{name}: found NaN or infinite features, wanted finite numbers")
+    if any(abs(end) > _LARGEST for end in ends):
+        raise DataError(f"{name}: found features above {_LARGEST:g}, wanted ones whose squares can be added")
     return x
 
 

@@ -24,9 +24,10 @@ from torch.optim import Optimizer
 
 from bestiary.config import plain, resolve
 from bestiary.data.specs import Spec
-from bestiary.data.splits import Batch, Split
+from bestiary.data.splits import Batch, Data, Split
 from bestiary.distributions.observation import Treatment
 from bestiary.errors import BestiaryError
+from bestiary.models.inputs import check_count
 
 
 @dataclass
@@ -239,11 +240,13 @@ class Model(nn.Module, ABC):
 
     def normal(self, n: int, *shape: int, generator: torch.Generator | None) -> Tensor:
         """Standard normal noise on the model's device, shape (n, *shape), from the caller's generator."""
+        check_count("n", n)
         device = self.device if generator is None else generator.device
         return torch.randn(n, *shape, generator=generator, device=device).to(self.device)
 
     def uniform(self, n: int, *shape: int, generator: torch.Generator | None) -> Tensor:
         """Uniform noise on [0, 1) on the model's device, shape (n, *shape), from the caller's generator."""
+        check_count("n", n)
         device = self.device if generator is None else generator.device
         return torch.rand(n, *shape, generator=generator, device=device).to(self.device)
 
@@ -375,8 +378,8 @@ class ClosedForm(Model):
     """Capability: solved, not trained. It has no players and no moves."""
 
     @abstractmethod
-    def fit(self, data: Split, *, generator: torch.Generator | None = None) -> None:
-        """Solve for the parameters on the training split."""
+    def fit(self, data: Split | Data, *, generator: torch.Generator | None = None) -> None:
+        """Solve for the parameters on a split; of a data set on its training split."""
 
     def players(self) -> Mapping[str, Player]:
         """None: nothing is stepped."""
@@ -391,6 +394,11 @@ CAPABILITIES: tuple[type, ...] = (
     Sampler, Likelihood, LikelihoodBound, LatentLikelihood, Encoder, Completer, Translator, Critic,
     ClosedForm,
 )  # fmt: skip
+
+
+def split_to_fit(data: Split | Data) -> Split:
+    """What a model in closed form is fitted to: a split itself, or the training split of a data set."""
+    return data.train if isinstance(data, Data) else data
 
 
 def capabilities(model: Model | type[Model]) -> tuple[str, ...]:

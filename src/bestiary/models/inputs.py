@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bestiary.data.specs import Classes, ImageSpec, Spec
+from bestiary.data.specs import Classes, ImageSpec, PointSpec, Spec
 from bestiary.errors import DataError, OptionError
 
 
@@ -19,12 +19,35 @@ def image_spec(spec: Spec, model: str) -> ImageSpec:
     return spec
 
 
-def check_images(spec: ImageSpec, x: Tensor) -> None:
+def continuous_spec(spec: Spec, model: str) -> ImageSpec | PointSpec:
+    """The spec of images or points, for models that compute with their numbers.
+
+    Raises:
+        DataError: the data are neither.
+    """
+    if not isinstance(spec, ImageSpec | PointSpec):
+        raise DataError(f"spec: {model} wants images or points, found {type(spec).__name__}")
+    return spec
+
+
+def check_examples(spec: Spec, x: Tensor) -> None:
     """Raise a `DataError` unless x is a float batch of the spec's shape."""
+    if not isinstance(x, Tensor):
+        raise DataError(f"x: found {type(x).__name__}, wanted a tensor of shape (B, {_sizes(spec)})")
     if x.shape[1:] != spec.shape or not x.is_floating_point():
-        wanted = ", ".join(map(str, spec.shape))
+        kind = "images" if isinstance(spec, ImageSpec) else "points"
         found = f"{x.dtype} of shape {tuple(x.shape)}"
-        raise DataError(f"x: found {found}, wanted float images of shape (B, {wanted})")
+        raise DataError(f"x: found {found}, wanted float {kind} of shape (B, {_sizes(spec)})")
+
+
+def _sizes(spec: Spec) -> str:
+    return ", ".join(map(str, spec.shape))
+
+
+def check_count(name: str, n: int, *, least: int = 0) -> None:
+    """Raise an `OptionError` unless so many can be drawn."""
+    if not isinstance(n, int) or n < least:
+        raise OptionError(f"{name}: found {n!r}, wanted a whole number ≥ {least}")
 
 
 def check_maps(spec: ImageSpec, **maps: int) -> None:

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from bestiary import catalogue
 from bestiary.allocator import keep_freed_memory
-from bestiary.config import plain
+from bestiary.config import plain, resolve
 from bestiary.data.load import load_data
 from bestiary.data.specs import ImageSpec, PointSpec, SequenceSpec, Spec, spec_from_dict, spec_to_dict
 from bestiary.data.splits import Data
@@ -117,6 +117,7 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
+_COUNTED = ("examples", "rounds", "seconds", "progress")
 _NO_STATE: dict[str, Any] = {"status": "running", "reason": "no state was written yet", "clock": {}}
 
 
@@ -144,10 +145,11 @@ class Run:
         """Status, reason, clock, versions and hardware, as last written."""
         try:
             state: dict[str, Any] = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
-            if not isinstance(state, dict):
-                raise ValueError("no mapping")
-            return {**_NO_STATE, **state}
-        except (OSError, ValueError):
+            state = {**_NO_STATE, **state}
+            if not all(isinstance(state["clock"].get(name, 0), int | float) for name in _COUNTED):
+                raise ValueError("no clock")
+            return state
+        except (OSError, ValueError, TypeError, AttributeError):
             return dict(_NO_STATE)
 
     @property
@@ -229,8 +231,11 @@ def read_config(folder: Path) -> RunConfig:
         written = content.pop("format")
         if written == 1:
             content["training"]["compiled"] = False
-        config = RunConfig(**content)
-        _ = config.spec, config.model["name"], config.model["settings"]
+        config = RunConfig(**resolve(_config_fields, content, owner="config.yaml"))
+        resolve(_model_fields, config.model, owner="model")
+        resolve(_data_fields, config.data, owner="data")
+        if config.spec.dimensions > _LARGEST_EXAMPLE:
+            raise OptionError(f"spec: found {config.spec.shape}, wanted numbers that fit into memory")
     except FileNotFoundError:
         raise RunError(
             f"{folder}: is no run folder (it has no config.yaml), wanted one that `bestiary train` made"
@@ -255,6 +260,24 @@ def read_config(folder: Path) -> RunConfig:
     if not isinstance(written, int) or written > FORMAT:
         raise RunError(f"{path}: format {written} was written by a newer bestiary: update the package")
     return config
+
+
+_LARGEST_EXAMPLE = 2**28  # numbers
+
+# The signatures below are the file's schema.
+
+
+def _config_fields(
+    *, model: dict[str, Any], data: dict[str, Any], budget: str, seed: int, training: dict[str, Any]
+) -> None: ...
+
+
+def _model_fields(*, name: str, settings: dict[str, Any], encoder: dict[str, Any] | None = None) -> None: ...
+
+
+def _data_fields(
+    *, name: str, source: str | None, options: dict[str, Any], fingerprint: str, spec: dict[str, Any]
+) -> None: ...
 
 
 def digest(config: str) -> str:
@@ -289,6 +312,8 @@ def load(folder: str | Path, *, model: type[Model] | None = None, averaged: bool
     if found is None:
         state = run.state
         why = f"{state['status']}: {state['reason']}" if state["reason"] else state["status"]
+        if state["status"] == "finished":
+            raise RunError(f"{folder}: its checkpoints are gone: put them back, or train anew")
         remedy = (
             "train again with other settings" if state["status"] == "diverged" else "train it with --resume"
         )

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from bestiary.config import plain, resolve
+from bestiary.config import check_seed, plain, resolve
 from bestiary.data.splits import Data
-from bestiary.errors import BestiaryError, OptionError, RunError
+from bestiary.errors import BestiaryError, OptionError, RunError, is_out_of_memory
 from bestiary.metrics.results import Score
 from bestiary.models.base import Clock, ClosedForm, Model
 from bestiary.runs.collapse import CodesInUse
@@ -35,7 +35,7 @@ from bestiary.runs.folder import (
 from bestiary.runs.mode_collapse import SampleDiversity
 from bestiary.runs.observers import Checkpoints, Log, Samples, Scores
 from bestiary.training.budget import Budget, parse_budget
-from bestiary.training.checkpoint import load_training, save_model
+from bestiary.training.checkpoint import load_training, newest, save_model
 from bestiary.training.compilation import Compile, choose_compilation
 from bestiary.training.files import forget_asides, told_in_one_line, write_text
 from bestiary.training.loop import Observer, Training
@@ -93,7 +93,10 @@ def train(
         DataError: the model was made for other data.
     """
     check_same_data(model.spec, data, "model")
+    check_seed(seed)
     amount = parse_budget(budget)
+    if not isinstance(model, ClosedForm):
+        amount.check(endless=data.train.endless, players=model.players())
     if accumulate < 1:
         raise OptionError(f"accumulate: found {accumulate}, wanted a whole number ≥ 1")
     runtime = choose_runtime(model, device=device, precision=precision)
@@ -115,7 +118,7 @@ def train(
         config = RunConfig.of(model, data, budget=amount, seed=seed, runtime=runtime, accumulate=accumulate)
         if started is not None:
             _check_unchanged(started, config, folder)
-            if runtime.ranks.first(lambda: run.status) in ("finished", "diverged"):
+            if runtime.ranks.first(lambda: _ended(run)):
                 return run
         with told_in_one_line(str(folder)):
             if isinstance(model, ClosedForm):
@@ -138,20 +141,37 @@ def prepare(folder: Path, resume: bool) -> None:
     Raises:
         RunError: the folder cannot be written, or is not empty and nothing is to be resumed.
     """
+    if not resume:
+        check_free(folder)
     with told_in_one_line("out"):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / LOCK).touch()
-    if not resume and any(path.name != LOCK for path in folder.iterdir()):
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds something already; nothing is written.
+
+    Raises:
+        RunError: it is not empty, or a file.
+    """
+    with told_in_one_line("out"):
+        empty = is_empty(folder)
+    if not empty:
         raise RunError(
             f"out: {folder} exists already and is not empty: go on with --resume, or choose another --out"
         )
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether there is no such folder, or it holds nothing but, perhaps, a lock."""
+    return not folder.exists() or all(path.name == LOCK for path in folder.iterdir())
 
 
 def _started(folder: Path, model: Model) -> RunConfig | None:
     """The configuration that the run in a folder was started with, or None where there is none yet."""
     forget_asides(folder)
     if not (folder / "config.yaml").exists():
-        if any(path.name != LOCK for path in folder.iterdir()):
+        if not is_empty(folder):
             raise RunError(f"out: {folder} is not empty and is no run folder: choose another --out")
         return None
     stored = read_config(folder)
@@ -160,6 +180,20 @@ def _started(folder: Path, model: Model) -> RunConfig | None:
     except OptionError:  # another model's: the comparison will say so
         return stored
     return replace(stored, model={**stored.model, "settings": settings})
+
+
+def _ended(run: Run) -> bool:
+    """Whether there is nothing to go on with.
+
+    Raises:
+        RunError: the training is finished, but what it learned is gone.
+    """
+    if run.status == "finished" and newest(run.folder / "checkpoints") is None:
+        raise RunError(
+            f"{run.folder}: is finished, but its checkpoints are gone: put them back, or train anew in"
+            " another --out"
+        )
+    return run.status in ("finished", "diverged")
 
 
 def _check_unchanged(started: RunConfig, config: RunConfig, folder: Path) -> None:
@@ -245,9 +279,7 @@ def _train(
             note("stopped", f"cannot write: {error.strerror}")
         raise
     except (MemoryError, RuntimeError) as error:
-        if not (
-            isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-        ):
+        if not is_out_of_memory(error):
             raise
         note("stopped", "out of memory")
         parts = 2 * training.accumulate

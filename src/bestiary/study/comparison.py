@@ -4,7 +4,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from bestiary import catalogue, metrics
 from bestiary.data.splits import Data
-from bestiary.errors import OptionError, StoppedError
+from bestiary.errors import OptionError, RunError, StoppedError
 from bestiary.models.base import Model
 from bestiary.report import write_report
 from bestiary.runs.evaluation import Evaluator, check_metrics
 from bestiary.runs.findings import Evaluation, SplitName
 from bestiary.runs.folder import Run, load
-from bestiary.runs.training import prepare, train
+from bestiary.runs.training import is_empty, prepare, train
 from bestiary.scores import DEFAULT_EMBEDDING, METRICS
 from bestiary.study.results import Comparison, Entry, Images, Progress
 from bestiary.training.budget import parse_budget
@@ -97,6 +97,8 @@ def compare(
     evaluator = Evaluator(data, n=n, split=split, embedding=embedding, seed=seed)
     folder = Path(out)
     prepare(folder, resume)
+    if resume:
+        _check_same_comparison(folder, arms)
     say("scoring real data against real data")  # first, so that what cannot be scored is told before training
     floor = evaluator.floor(metrics)
     for note in floor.notes:
@@ -145,6 +147,19 @@ def compare(
         comparison.save(folder)
         write_report(comparison, folder)
     return comparison
+
+
+def _check_same_comparison(folder: Path, arms: Collection[str]) -> None:
+    """Refuse to go on in a folder whose files would be lost."""
+    runs = folder / "runs"
+    if not is_empty(folder) and not runs.is_dir():
+        raise RunError(f"out: {folder} is not empty and holds no comparison: choose another --out")
+    lost = sorted(run.name for run in runs.iterdir() if run.name not in arms) if runs.is_dir() else []
+    if lost:
+        raise RunError(
+            f"models: found {', '.join(arms)}, but the comparison in {folder} has {', '.join(lost)} too:"
+            " name all of them, or choose another --out"
+        )
 
 
 def _arms(

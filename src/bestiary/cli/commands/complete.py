@@ -84,9 +84,8 @@ def complete(
     if not isinstance(model, Completer) or not isinstance(model.spec, ImageSpec):
         raise RunError(f"RUN: {run} is a {type(model).__name__}, which fills in no images")
     generator = torch.Generator().manual_seed(seed)
-    observed = observed_pixels(mask, model.spec, images, generator=generator)
     batch = _examples(opened, model, data, images, seed)
-    observed = observed[: len(batch)]
+    observed = observed_pixels(mask, model.spec, len(batch), generator=generator)
     with told_in_one_line("--out"):
         target.parent.mkdir(parents=True, exist_ok=True)
     drawn, truth = _completed(model, batch, observed, n, particles, generator)

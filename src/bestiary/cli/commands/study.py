@@ -69,6 +69,8 @@ def run(
     Ctrl-C saves; the same command with --resume goes on, also after this process, its workers or the machine
     were killed. `bestiary study show FOLDER` looks on from elsewhere.
     """
+    if memory is not None and not 0 < memory < float("inf"):
+        raise OptionError(f"--memory: found {memory}, wanted GiB above zero")
     if resume and out is None:
         raise OptionError("--resume: found no --out, wanted the folder of the study to go on with")
 

@@ -111,10 +111,11 @@ def train(
     from bestiary.cli.job import make_job
     from bestiary.cli.plan import plan
     from bestiary.cli.progress import Reporter
+    from bestiary.models.base import Sampler
     from bestiary.runs import train as train_model
     from bestiary.runs.evaluation import score_while_training
     from bestiary.runs.folder import next_folder
-    from bestiary.runs.training import prepare
+    from bestiary.runs.training import check_free
 
     job = make_job(name, recipe, device=device)
     first = job.runtime.ranks.first
@@ -122,9 +123,12 @@ def train(
     if dry_run:
         _print_plan(plan(job, folder), as_json)
         return
-    first(lambda: prepare(folder, resume))
-    for note in () if resume else job.notes:
-        say(note)
+    score = score_while_training(job.data, scores) if scores else None
+    if not resume:
+        first(lambda: check_free(folder))
+    if not resume or not (folder / "config.yaml").exists():
+        for note in (*job.notes, *([f"{folder}: nothing to go on with yet"] if resume else [])):
+            say(note)
     with Reporter() as reporter:
         run = train_model(
             job.model,
@@ -138,9 +142,9 @@ def train(
             compile="on" if job.runtime.compiled else "off",
             accumulate=job.accumulate,
             observers=reporter.watch(name),
-            score=score_while_training(job.data, scores) if scores else None,
+            score=score,
         )
-    _tell(run, device, as_json)
+    _tell(run, device, as_json, draws=isinstance(job.model, Sampler))
 
 
 def _recipe(typed: "Recipe", config: Path | None, out: Path | None, resume: bool) -> "Recipe":
@@ -179,14 +183,15 @@ def _print_plan(planned: "Plan", as_json: bool) -> None:
     print(yaml.safe_dump(planned.config, sort_keys=False, allow_unicode=True), end="")
 
 
-def _tell(run: "Run", device: str, as_json: bool) -> None:
+def _tell(run: "Run", device: str, as_json: bool, *, draws: bool) -> None:
     state, folder = run.state, shlex.quote(str(run.folder))
     clock = state["clock"]
     spent = f"{clock['examples']:,} examples in {duration(clock['seconds'])}"
     if state["status"] == "finished":
         say(f"finished: {spent}")
-        say(f"next: bestiary sample {folder}")
-        say(f"      bestiary evaluate {folder}")
+        if draws:
+            say(f"next: bestiary sample {folder}")
+        say(f"{'     ' if draws else 'next:'} bestiary evaluate {folder}")
     elif state["status"] == "stopped":
         where = "" if device == "auto" else f" --device {device}"
         say(f"stopped by {state['reason']} after {spent} ({clock['progress']:.0%} of the budget), and saved")

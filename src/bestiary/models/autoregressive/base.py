@@ -26,7 +26,7 @@ from bestiary.models.autoregressive.chunks import (
 from bestiary.models.autoregressive.completion import Completion
 from bestiary.models.autoregressive.drawing import Cache, Progress
 from bestiary.models.base import Clock, Completer, Likelihood, Model, Move, Sampler, Step
-from bestiary.models.inputs import check_images, condition_vectors, image_spec
+from bestiary.models.inputs import check_examples, condition_vectors, image_spec
 from bestiary.networks.orders import Order, raster
 
 SAMPLE_CHUNK = 256  # images drawn together: more cost memory and gain no speed
@@ -203,7 +203,7 @@ class Autoregressive(Model, Sampler, Likelihood, Completer):
         Raises:
             DataError, OptionError: as `completion` says.
         """
-        check_images(self.spec, x)
+        check_examples(self.spec, x)
         check_numbers(n=n, particles=particles)
         shaped = observed_like(x, observed, "images")
         inside = x[shaped]
@@ -213,7 +213,7 @@ class Autoregressive(Model, Sampler, Likelihood, Completer):
 
     def check_images(self, x: Tensor) -> None:
         """Raise a `DataError` unless x is a float batch of the spec's shape."""
-        check_images(self.spec, x)
+        check_examples(self.spec, x)
 
     def condition_vectors(self, condition: Tensor | None, batch: int) -> Tensor | None:
         """Conditions as float vectors (B, d), see `bestiary.models.inputs.condition_vectors`."""

@@ -40,6 +40,8 @@ def draw_in_chunks(
     """
     if not temperature > 0:
         raise OptionError(f"temperature: found {temperature}, wanted a number > 0")
+    if not len(uniform):  # caches are made for some images
+        return uniform
     pairs = split_pairs(uniform, condition, size)
     drawn: list[Tensor] = []
     for numbers, chosen in pairs:

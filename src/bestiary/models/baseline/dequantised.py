@@ -6,10 +6,10 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from bestiary.data.specs import ImageSpec, PointSpec, Spec
+from bestiary.data.specs import ImageSpec, Spec
 from bestiary.distributions.observation import Treatment
-from bestiary.errors import DataError
 from bestiary.models.base import ClosedForm, LikelihoodBound, Sampler
+from bestiary.models.inputs import continuous_spec
 from bestiary.objectives.bounds import importance_weighted_bound
 
 _CHUNK = 4096  # examples at a time
@@ -25,8 +25,7 @@ class ClosedFormDensity(ClosedForm, Sampler, LikelihoodBound):
 
     def __init__(self, spec: Spec, *, name: str) -> None:
         super().__init__(spec, batch_size=_CHUNK)
-        if not isinstance(spec, ImageSpec | PointSpec):
-            raise DataError(f"spec: {name} wants images or points, found {type(spec).__name__}")
+        continuous_spec(spec, name)
         self.levels = spec.levels if isinstance(spec, ImageSpec) else None
         self.dither = 0.0 if self.levels is None else 1 / (12 * self.levels**2)
 

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from bestiary.config import Ge, Search
 from bestiary.data.specs import Spec
-from bestiary.data.splits import Split
+from bestiary.data.splits import Data, Split
 from bestiary.errors import DataError
+from bestiary.models.base import split_to_fit
 from bestiary.models.baseline.dequantised import ClosedFormDensity
 
 _FLOOR = 1e-6  # of a variance, relative to the mean variance of the data: for points that lie in a plane
@@ -97,12 +98,13 @@ class GaussianMixture(ClosedFormDensity):
         each = d * (d + 1) // 2 if self.covariance == "full" else self.scales.shape[1]
         return k - 1 + k * (d + each)
 
-    def fit(self, data: Split, *, generator: torch.Generator | None = None) -> None:
+    def fit(self, data: Split | Data, *, generator: torch.Generator | None = None) -> None:
         """Find π, μ and Σ by EM.
 
         Raises:
             DataError: fewer than two examples or than components, or points that do not vary.
         """
+        data = split_to_fit(data)
         # Imported only here because scikit-learn takes a second to import.
         from sklearn import mixture
         from sklearn.exceptions import ConvergenceWarning

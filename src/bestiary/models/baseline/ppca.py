@@ -8,9 +8,9 @@ from torch import Tensor
 
 from bestiary.config import Ge
 from bestiary.data.specs import Spec
-from bestiary.data.splits import Split
+from bestiary.data.splits import Data, Split
 from bestiary.errors import DataError, OptionError
-from bestiary.models.base import Encoder
+from bestiary.models.base import Encoder, split_to_fit
 from bestiary.models.baseline.dequantised import ClosedFormDensity
 
 _CHUNK = 4096
@@ -70,12 +70,13 @@ class PPCA(ClosedFormDensity, Encoder):
         """Entries of μ, W and σ²."""
         return self.mean.numel() + self.components.numel() + 1
 
-    def fit(self, data: Split, *, generator: torch.Generator | None = None) -> None:
+    def fit(self, data: Split | Data, *, generator: torch.Generator | None = None) -> None:
         """Solve for μ, W and σ² (eqs. 7 and 8).
 
         Raises:
             DataError: fewer than two examples, or examples that do not vary.
         """
+        data = split_to_fit(data)
         if len(data) < 2:
             raise DataError(f"data: found {len(data)} training examples, ppca wants at least 2")
         count, total = 0, torch.zeros_like(self.mean)

@@ -11,7 +11,7 @@ from torch.optim import Adam
 from bestiary.config import Ge, Gt, Search
 from bestiary.data.specs import ImageSpec, Spec
 from bestiary.models.base import Clock, Encoder, Model, Move, Player, Step
-from bestiary.models.inputs import condition_dim, condition_vectors
+from bestiary.models.inputs import check_examples, condition_dim, condition_vectors, continuous_spec
 from bestiary.networks.coders import CoderName, decoder, encoder
 from bestiary.networks.mlp import ActivationName
 
@@ -69,7 +69,7 @@ class Autoencoder(Model, Encoder):
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 1e-3,
         batch_size: Annotated[int, Ge(1)] = 100,
     ) -> None:
-        super().__init__(spec, batch_size=batch_size)
+        super().__init__(continuous_spec(spec, "autoencoder"), batch_size=batch_size)
         self.latent_dim = latent_dim
         coder: dict[str, Any] = {
             "hidden": hidden,
@@ -109,6 +109,7 @@ class Autoencoder(Model, Encoder):
 
     def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         """See `Encoder.encode`: the code itself."""
+        check_examples(self.spec, x)
         with self.evaluation():
             codes: Tensor = self.encoder(x, condition_vectors(self.spec, condition, len(x)))
             return codes

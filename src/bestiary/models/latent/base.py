@@ -21,7 +21,7 @@ from bestiary.models.base import (
     Sampler,
     Step,
 )
-from bestiary.models.inputs import condition_vectors
+from bestiary.models.inputs import check_count, check_examples, condition_vectors
 from bestiary.models.noise import Draws, Noise
 from bestiary.objectives.bounds import importance_weighted_bound
 
@@ -106,6 +106,7 @@ class VariationalModel(Model, Sampler, LikelihoodBound, Encoder):
         self, x: Tensor, *, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """See `LikelihoodBound.elbo`; one code an example, the KL in closed form where there is one."""
+        check_examples(self.spec, x)
         with self.evaluation():
             context, noise = self.context(condition, len(x)), Draws(self, len(x), generator)
             return self.terms(x, noise, particles=1, condition=context, sampled=False).log_weights[:, 0]
@@ -119,6 +120,8 @@ class VariationalModel(Model, Sampler, LikelihoodBound, Encoder):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """See `LikelihoodBound.log_prob_bound`."""
+        check_examples(self.spec, x)
+        check_count("particles", particles, least=1)
         with self.evaluation():
             context, noise = self.context(condition, len(x)), Draws(self, len(x), generator)
             at_once = max(1, _ROWS // max(1, len(x)))
@@ -175,6 +178,7 @@ class DecoderModel(VariationalModel, LatentLikelihood):
         self, n: int, *, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """See `Sampler.sample`."""
+        check_count("n", n)
         z = self.draw_codes(n, condition=condition, generator=generator)
         if not self.draw_noise:
             return self.decode(z, condition=condition)
@@ -187,6 +191,6 @@ class DecoderModel(VariationalModel, LatentLikelihood):
             return torch.cat([self.observation.mean(raw) for raw in self._decoded(z, condition)])
 
     def _decoded(self, z: Tensor, condition: Tensor | None) -> list[Tensor]:
-        context = self.context(condition, len(z))
-        parts = [None] * len(z) if context is None else context.split(_SHOWN)
-        return [self.raw(rows, part) for rows, part in zip(z.split(_SHOWN), parts, strict=False)]
+        context, codes = self.context(condition, len(z)), z.split(_SHOWN)
+        parts = [None] * len(codes) if context is None else context.split(_SHOWN)
+        return [self.raw(rows, part) for rows, part in zip(codes, parts, strict=True)]

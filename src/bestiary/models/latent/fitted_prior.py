@@ -11,11 +11,21 @@ from torch.optim import Adam
 
 from bestiary.config import Ge, Gt, Search
 from bestiary.data.specs import Spec
-from bestiary.data.splits import Batch, Split
+from bestiary.data.splits import Batch, Data, Split
 from bestiary.distributions.fitted_laws import FullNormalMixture, Standardised
 from bestiary.distributions.priors import FlowPrior, Prior
 from bestiary.errors import BestiaryError, DataError
-from bestiary.models.base import Clock, ClosedForm, Encoder, Model, Move, Player, Sampler, Step
+from bestiary.models.base import (
+    Clock,
+    ClosedForm,
+    Encoder,
+    Model,
+    Move,
+    Player,
+    Sampler,
+    Step,
+    split_to_fit,
+)  # fmt: skip
 from bestiary.models.latent.autoencoder import Autoencoder
 from bestiary.models.latent.spherical_vae import SphericalVAE
 from bestiary.models.latent.vae import VAE
@@ -135,12 +145,13 @@ class FittedMixture(FittedPrior, ClosedForm):
         law = FullNormalMixture(latent_dim, components)
         super().__init__(encoder, law, latent_dim=latent_dim, codes=codes, batch_size=batch_size)
 
-    def fit(self, data: Split, *, generator: torch.Generator | None = None) -> None:
+    def fit(self, data: Split | Data, *, generator: torch.Generator | None = None) -> None:
         """Encode the examples once, and fit the mixture to their codes.
 
         Raises:
             DataError: fewer examples than two or than components, or codes that are not finite.
         """
+        data = split_to_fit(data)
         # Imported only here because scikit-learn takes a second to import.
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture

@@ -14,7 +14,7 @@ from bestiary.distributions.gaussian import gaussian_log_prob
 from bestiary.distributions.observation import ObservationName, Treatment, at_least_float32, observation
 from bestiary.errors import OptionError
 from bestiary.models.base import Player
-from bestiary.models.inputs import condition_dim
+from bestiary.models.inputs import check_examples, condition_dim
 from bestiary.models.latent.base import Epochs, Terms, VariationalModel
 from bestiary.models.noise import Draws, Noise
 
@@ -186,6 +186,7 @@ class LadderVAE(VariationalModel):
 
     def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         """See `Encoder.encode`: the posterior mean of the top layer."""
+        check_examples(self.spec, x)
         with self.evaluation():
             return self._climb(x, self.context(condition, len(x)))[-1][0]
 

@@ -22,7 +22,7 @@ from bestiary.distributions.priors import (
 )
 from bestiary.errors import OptionError
 from bestiary.models.base import Clock, Player
-from bestiary.models.inputs import condition_dim
+from bestiary.models.inputs import check_examples, condition_dim
 from bestiary.models.latent.base import DecoderModel, Epochs, KLName, Terms
 from bestiary.models.noise import Noise
 from bestiary.models.schedules import burda_stages, linear_tail
@@ -192,5 +192,6 @@ class VAE(DecoderModel):
 
     def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         """See `Encoder.encode`."""
+        check_examples(self.spec, x)
         with self.evaluation():
             return self.posterior(x, self.context(condition, len(x))).mean

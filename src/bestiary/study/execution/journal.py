@@ -69,8 +69,10 @@ class State:
             self.deaths.setdefault(key, []).append(event["rounds"])
         elif kind == "tell":
             self.running.pop(key, None)
-            self.told[key] = event["result"]
-            self.tellings.setdefault(key, []).append(event["result"])
+            result = event["result"]
+            _ = result["status"], result["scores"]  # without them it is no result, and the line is damaged
+            self.told[key] = result
+            self.tellings.setdefault(key, []).append(result)
 
     def result(self, arm: str, number: int, rung: int) -> dict[str, Any] | None:
         """What a trial came to at a rung; what has ended for good is the same at all rungs after."""
@@ -197,7 +199,7 @@ def read_events(folder: Path) -> tuple[list[dict[str, Any]], int]:
             event = json.loads(line)
             _ = event["event"]
         except (ValueError, KeyError, TypeError):
-            raise RunError(f"{folder / JOURNAL}: damaged in line {number}, the study cannot go on") from None
+            raise _damaged(folder, number) from None
         events.append(event)
     return events, length
 
@@ -205,6 +207,13 @@ def read_events(folder: Path) -> tuple[list[dict[str, Any]], int]:
 def _replayed(folder: Path, study: Study) -> tuple[State, list[dict[str, Any]], int]:
     state = State(study)
     events, length = read_events(folder)
-    for event in events:
-        state.apply(event)
+    for number, event in enumerate(events, 1):
+        try:
+            state.apply(event)
+        except (KeyError, TypeError, AttributeError):
+            raise _damaged(folder, number) from None
     return state, events, length
+
+
+def _damaged(folder: Path, line: int) -> RunError:
+    return RunError(f"{folder / JOURNAL}: damaged in line {line}, the study cannot go on")

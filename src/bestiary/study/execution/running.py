@@ -17,7 +17,7 @@ from bestiary.errors import OptionError, RunError, StoppedError, unknown_name
 from bestiary.runs.evaluation import Evaluator
 from bestiary.runs.findings import SplitName
 from bestiary.runs.folder import locked
-from bestiary.runs.training import prepare
+from bestiary.runs.training import is_empty, prepare
 from bestiary.scores import SCORES
 from bestiary.study.analysis.trials import StudyResults
 from bestiary.study.comparison import hardware
@@ -32,6 +32,7 @@ from bestiary.study.plan.study_file import read_study
 from bestiary.training.budget import parse_budget
 from bestiary.training.files import told_in_one_line, write_text
 from bestiary.training.runtime import choose_device
+from bestiary.yaml_file import read_mapping
 
 STUDY = "study.yaml"
 LOG = "workers.log"
@@ -93,8 +94,9 @@ def run_study(
         if not began:
             say("checking arms and scores")
             check(design, data)
+        with told_in_one_line(str(folder)):
+            _keep(folder, design)  # before the journal, which alone would be no study
         with told_in_one_line(str(folder)), Journal(folder, design) as journal:
-            _keep(folder, design)
             threads = threads_for(workers)
             begin = {
                 "data": data.name,
@@ -159,7 +161,10 @@ def check(study: Study, data: Data) -> None:
         if source == study.data:
             asked.append(("validation", (metric,), chosen.embedding))
         for split, metrics, embedding in asked:
-            Evaluator(here, n=_EXAMPLES_TRIED, split=split, embedding=embedding).floor(metrics)
+            floor = Evaluator(here, n=_EXAMPLES_TRIED, split=split, embedding=embedding).floor(metrics)
+            lacking = floor.unavailable.get(metric) if split == "validation" else None
+            if lacking:
+                raise OptionError(f"selection: found {chosen.score!r}, which {here.name} has not: {lacking}")
 
 
 def _engine(name: EngineName, workers: int, threads: int, folder: Path, memory: float | None) -> Engine:
@@ -180,6 +185,7 @@ def read_design(folder: Path) -> Study:
     """
     if not (folder / STUDY).exists():
         raise RunError(f"{folder}: holds no study, wanted a folder that `bestiary study run` has written")
+    _stored(folder)
     return read_study(folder / STUDY)
 
 
@@ -190,8 +196,10 @@ def _started(folder: Path, design: Study) -> bool:
         RunError: it holds another one.
     """
     if not (folder / STUDY).exists():
+        if not is_empty(folder):
+            raise RunError(f"out: {folder} is not empty and holds no study: choose another --out")
         return False
-    stored = yaml.safe_load((folder / STUDY).read_text(encoding="utf-8"))
+    stored: Any = _stored(folder)
     with suppress(OptionError):  # of your own class; what is younger than the study had its default
         stored = yaml.safe_load(_text(make_study(stored)))
     difference = _first_difference(stored, yaml.safe_load(_text(design)))
@@ -202,6 +210,13 @@ def _started(folder: Path, design: Study) -> bool:
             " or start a new one in another --out"
         )
     return True
+
+
+def _stored(folder: Path) -> dict[str, Any]:
+    try:
+        return read_mapping(folder / STUDY, "study", wanted="a study", example="budget: 2 epochs")
+    except OptionError as error:
+        raise RunError(f"{error}: put {STUDY} back, or start anew in another --out") from error
 
 
 def _keep(folder: Path, design: Study) -> None:

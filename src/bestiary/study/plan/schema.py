@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from bestiary import catalogue
-from bestiary.config import Ge, options, plain, resolve
+from bestiary.config import Ge, Seed, options, plain, resolve
 from bestiary.data.datasets import DATASETS
 from bestiary.data.splits import Data
 from bestiary.errors import OptionError, unknown_name
@@ -70,8 +70,13 @@ def make_study(
     report = resolve(_report_fields, found["report"] or {}, owner="report")
     _check_embedding(report["embedding"], "report")
     metrics = None if report["metrics"] is None else tuple(check_metrics(report["metrics"]))
+    named = found["name"] or name
+    if not re.fullmatch(r"[\w][\w .+-]*", named):
+        raise OptionError(
+            f"name: found {named!r}, which fits no folder, wanted letters, digits and any of -+._"
+        )
     return Study(
-        name=found["name"] or name,
+        name=named,
         data=_source(found["data"], "data"),
         budget=str(parse_budget(found["budget"])),
         draws=found["draws"],
@@ -92,6 +97,10 @@ def _arms(found: Mapping[str, Any], known: Collection[str]) -> tuple[Arm, ...]:
     listed = found["arms"]
     if isinstance(listed, list | tuple):
         for name in listed:
+            if not isinstance(name, str):
+                raise OptionError(
+                    f"arms: found {name!r} in the list, wanted names; fields need 'name: fields'"
+                )
             if list(listed).count(name) > 1:
                 raise OptionError(f"arms: found {name!r} twice, wanted every arm under its own name")
         listed = dict.fromkeys(listed)
@@ -143,7 +152,7 @@ def _source(value: Any, field: str) -> Source:
     if "/" in name or os.sep in name or (Path(name).is_dir() and name not in DATASETS):
         name = str(Path(name).absolute())  # workers may be elsewhere
     if settings.get("path"):
-        settings["path"] = str(Path(settings["path"]).expanduser().absolute())
+        settings["path"] = str(Path(str(settings["path"])).expanduser().absolute())
     return Source(name, settings)
 
 
@@ -174,7 +183,7 @@ def _fields(
     budget: str,
     arms: Any,
     draws: Annotated[int, Ge(1)] = 8,
-    seed: Annotated[int, Ge(0)] = 0,
+    seed: Seed = 0,
     preset: catalogue.Preset = "laptop",
     common: dict[str, Any] | None = None,
     space: dict[str, Any] | None = None,

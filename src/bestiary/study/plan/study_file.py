@@ -14,6 +14,7 @@ import yaml
 from bestiary.errors import OptionError, unknown_name
 from bestiary.study.plan.design import Study
 from bestiary.study.plan.schema import make_study
+from bestiary.yaml_file import read_mapping
 
 _PRESETS = files("bestiary.study.plan") / "presets"
 
@@ -37,24 +38,17 @@ def read_study(study: str | Path | Mapping[str, Any]) -> Study:
         content, owner, name = {"base": str(study)}, str(study), str(study)
     else:
         content, owner, name = _read(Path(study)), str(study), Path(study).stem
+    for field in ("common", "space", "variants"):
+        if not isinstance(content.get(field), Mapping | None):
+            raise OptionError(f"{field}: found {content[field]!r}, wanted options and their values")
     base = _base(content, owner)
     known = {*(base.get("common") or {}), *(base.get("space") or {})}
     return make_study(_over(base, content), owner=owner, name=name, known=known)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise OptionError(
-            f"STUDY: cannot read {str(path)!r} ({error.strerror}), wanted a YAML file or one of the presets"
-            f" {', '.join(presets())}"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise OptionError(f"STUDY: {path} is no YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise OptionError(f"STUDY: found {content!r} in {path}, wanted fields, as in 'budget: 2 epochs'")
-    return {str(key): value for key, value in content.items()}
+    wanted = f"a YAML file or one of the presets {', '.join(presets())}"
+    return read_mapping(path, "STUDY", wanted=wanted, example="budget: 2 epochs")
 
 
 def _base(content: Mapping[str, Any], owner: str) -> dict[str, Any]:
@@ -74,9 +68,9 @@ def _over(base: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]
         return both
     arms, variants = base["arms"], both.pop("variants", {})
     wanted = both["arms"]
-    if isinstance(wanted, list | tuple):
+    if isinstance(wanted, list | tuple) and all(isinstance(arm, str) for arm in wanted):
         wanted = dict.fromkeys(wanted)
-    if not isinstance(wanted, Mapping):
+    if not isinstance(wanted, Mapping) or not all(isinstance(arm, str) for arm in wanted):
         raise OptionError(f"arms: found {wanted!r}, wanted names of models, or a name and its fields each")
     known = {**arms, **variants}
     both["arms"] = {arm: _merged(known.get(arm), wanted[arm]) for arm in wanted}
@@ -86,6 +80,9 @@ def _over(base: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]
 def _merged(base: Any, own: Any) -> Any:
     if not isinstance(base, Mapping) or not isinstance(own, Mapping | None):
         return own
+    for field in ("settings", "space"):
+        if not isinstance((own or {}).get(field), Mapping | None):
+            return own  # the schema will say so
     own = own or {}
     return {**base, **own, **_options_of(base, own, ("settings", "space"))}
 
