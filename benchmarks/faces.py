@@ -1,6 +1,6 @@
 """Colour: `pixelcnn++` and `gated-pixelcnn` on cartoon faces of 32 × 32, beside a histogram for each pixel.
 
-    OMP_NUM_THREADS=1 python benchmarks/faces.py --budget '40 minutes' --out benchmarks/faces.json
+    OMP_NUM_THREADS=1 python benchmarks/faces.py --budget '60 minutes' --out benchmarks/faces.json
 
 Each model learns the 20,000 training faces for the budget. The table has exact test bits/dim (2,000
 faces, 256 levels) and the kernel distance of as many samples to the test faces on EfficientNet-Lite0's
@@ -87,7 +87,7 @@ def learned(options, data, name):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--budget", default="40 minutes")
+    parser.add_argument("--budget", default="60 minutes")
     parser.add_argument("--runs", type=Path, default=Path("runs/faces"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--figure", type=Path)
