@@ -131,7 +131,9 @@ def test_names_in_the_readme_are_those_of_the_package():
     assert listed == list(typer.main.get_command(app).commands)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [*PAGES, *ROOT.glob("benchmarks/**/README.md")], ids=lambda page: str(page.relative_to(ROOT))
+)
 def test_links_between_files_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target

@@ -126,9 +126,10 @@ def train(
     score = score_while_training(job.data, scores) if scores else None
     if not resume:
         first(lambda: check_free(folder))
-    if not resume or not (folder / "config.yaml").exists():
-        for note in (*job.notes, *([f"{folder}: nothing to go on with yet"] if resume else [])):
-            say(note)
+    elif not (folder / "config.yaml").exists():
+        say(f"{folder}: nothing to go on with yet")
+    for note in () if resume else job.notes:
+        say(note)
     with Reporter() as reporter:
         run = train_model(
             job.model,
