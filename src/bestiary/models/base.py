@@ -26,8 +26,7 @@ from bestiary.config import plain, resolve
 from bestiary.data.specs import Spec
 from bestiary.data.splits import Batch, Data, Split
 from bestiary.distributions.observation import Treatment
-from bestiary.errors import BestiaryError
-from bestiary.models.inputs import check_count
+from bestiary.errors import BestiaryError, OptionError
 
 
 @dataclass
@@ -394,6 +393,12 @@ CAPABILITIES: tuple[type, ...] = (
     Sampler, Likelihood, LikelihoodBound, LatentLikelihood, Encoder, Completer, Translator, Critic,
     ClosedForm,
 )  # fmt: skip
+
+
+def check_count(name: str, n: int, *, least: int = 0) -> None:
+    """Raise an `OptionError` unless so many can be drawn."""
+    if not isinstance(n, int) or n < least:
+        raise OptionError(f"{name}: found {n!r}, wanted a whole number ≥ {least}")
 
 
 def split_to_fit(data: Split | Data) -> Split:

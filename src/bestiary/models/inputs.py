@@ -44,12 +44,6 @@ def _sizes(spec: Spec) -> str:
     return ", ".join(map(str, spec.shape))
 
 
-def check_count(name: str, n: int, *, least: int = 0) -> None:
-    """Raise an `OptionError` unless so many can be drawn."""
-    if not isinstance(n, int) or n < least:
-        raise OptionError(f"{name}: found {n!r}, wanted a whole number ≥ {least}")
-
-
 def check_maps(spec: ImageSpec, **maps: int) -> None:
     """Raise an `OptionError` unless each of these numbers of maps has one for every channel of the image."""
     if min(maps.values()) < spec.channels:

@@ -20,8 +20,9 @@ from bestiary.models.base import (
     Move,
     Sampler,
     Step,
+    check_count,
 )
-from bestiary.models.inputs import check_count, check_examples, condition_vectors
+from bestiary.models.inputs import check_examples, condition_vectors
 from bestiary.models.noise import Draws, Noise
 from bestiary.objectives.bounds import importance_weighted_bound
 
