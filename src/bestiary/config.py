@@ -23,8 +23,8 @@ from pydantic import TypeAdapter
 from bestiary.errors import OptionError, unknown_name
 
 __all__ = [
-    "Ge", "Gt", "Le", "Lt", "Option", "Search", "Seed", "check_seed", "options", "parse_assignments", "plain",
-    "resolve",
+    "Ge", "Gt", "Le", "Lt", "Option", "Search", "Seed", "check_count", "check_seed", "options",
+    "parse_assignments", "plain", "resolve",
 ]  # fmt: skip
 
 
@@ -41,6 +41,12 @@ def check_seed(seed: int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
         raise OptionError(f"seed: found {seed!r}, wanted a whole number from 0 to 2**63 - 1")
     return seed
+
+
+def check_count(name: str, n: int, *, least: int = 0) -> None:
+    """Raise an `OptionError` unless so many can be drawn."""
+    if not isinstance(n, int) or n < least:
+        raise OptionError(f"{name}: found {n!r}, wanted a whole number ≥ {least}")
 
 
 @dataclass(frozen=True)

@@ -254,3 +254,8 @@ class Data:
     options: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     factors: Factors | None = None
+
+
+def split_to_fit(data: Split | Data) -> Split:
+    """What a model in closed form is fitted to: a split itself, or the training split of a data set."""
+    return data.train if isinstance(data, Data) else data

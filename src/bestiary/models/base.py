@@ -22,11 +22,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bestiary.config import plain, resolve
+from bestiary.config import check_count, plain, resolve
 from bestiary.data.specs import Spec
 from bestiary.data.splits import Batch, Data, Split
 from bestiary.distributions.observation import Treatment
-from bestiary.errors import BestiaryError, OptionError
+from bestiary.errors import BestiaryError
 
 
 @dataclass
@@ -390,20 +390,8 @@ class ClosedForm(Model):
 
 
 CAPABILITIES: tuple[type, ...] = (
-    Sampler, Likelihood, LikelihoodBound, LatentLikelihood, Encoder, Completer, Translator, Critic,
-    ClosedForm,
+    Sampler, Likelihood, LikelihoodBound, LatentLikelihood, Encoder, Completer, Translator, Critic, ClosedForm
 )  # fmt: skip
-
-
-def check_count(name: str, n: int, *, least: int = 0) -> None:
-    """Raise an `OptionError` unless so many can be drawn."""
-    if not isinstance(n, int) or n < least:
-        raise OptionError(f"{name}: found {n!r}, wanted a whole number ≥ {least}")
-
-
-def split_to_fit(data: Split | Data) -> Split:
-    """What a model in closed form is fitted to: a split itself, or the training split of a data set."""
-    return data.train if isinstance(data, Data) else data
 
 
 def capabilities(model: Model | type[Model]) -> tuple[str, ...]:

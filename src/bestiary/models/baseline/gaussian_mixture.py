@@ -9,9 +9,8 @@ from torch import Tensor
 
 from bestiary.config import Ge, Search
 from bestiary.data.specs import Spec
-from bestiary.data.splits import Data, Split
+from bestiary.data.splits import Data, Split, split_to_fit
 from bestiary.errors import DataError
-from bestiary.models.base import split_to_fit
 from bestiary.models.baseline.dequantised import ClosedFormDensity
 
 _FLOOR = 1e-6  # of a variance, relative to the mean variance of the data: for points that lie in a plane

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from bestiary.config import Ge
 from bestiary.data.specs import Spec
-from bestiary.data.splits import Data, Split
+from bestiary.data.splits import Data, Split, split_to_fit
 from bestiary.errors import DataError, OptionError
-from bestiary.models.base import Encoder, split_to_fit
+from bestiary.models.base import Encoder
 from bestiary.models.baseline.dequantised import ClosedFormDensity
 
 _CHUNK = 4096

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-from bestiary.config import Ge
+from bestiary.config import Ge, check_count
 from bestiary.data.specs import Spec
 from bestiary.distributions.observation import Observation, Treatment
 from bestiary.models.base import (
@@ -20,7 +20,6 @@ from bestiary.models.base import (
     Move,
     Sampler,
     Step,
-    check_count,
 )
 from bestiary.models.inputs import check_examples, condition_vectors
 from bestiary.models.noise import Draws, Noise

@@ -11,21 +11,11 @@ from torch.optim import Adam
 
 from bestiary.config import Ge, Gt, Search
 from bestiary.data.specs import Spec
-from bestiary.data.splits import Batch, Data, Split
+from bestiary.data.splits import Batch, Data, Split, split_to_fit
 from bestiary.distributions.fitted_laws import FullNormalMixture, Standardised
 from bestiary.distributions.priors import FlowPrior, Prior
 from bestiary.errors import BestiaryError, DataError
-from bestiary.models.base import (
-    Clock,
-    ClosedForm,
-    Encoder,
-    Model,
-    Move,
-    Player,
-    Sampler,
-    Step,
-    split_to_fit,
-)  # fmt: skip
+from bestiary.models.base import Clock, ClosedForm, Encoder, Model, Move, Player, Sampler, Step
 from bestiary.models.latent.autoencoder import Autoencoder
 from bestiary.models.latent.spherical_vae import SphericalVAE
 from bestiary.models.latent.vae import VAE
