@@ -260,6 +260,15 @@ def test_codes_and_reconstructions_are_of_unseen_images(digits):
     assert points.unavailable == {"reconstruction": "ring has no images"}
 
 
+def test_directions_of_many_dimensions_are_active_though_they_vary_little(digits, monkeypatch):
+    """Uniform on the sphere in R^300 each number has a variance of 1/300, below Burda's threshold."""
+    model = create("spherical-vae", spec=digits.spec, hidden=[4], latent_dim=299)
+    directions = torch.nn.functional.normalize(torch.randn(200, 300))
+    monkeypatch.setattr(model, "encode", lambda x, condition=None: directions[: len(x)])
+    score = evaluate(digits, model, ["active-units"], n=200).scores["active_units"]
+    assert (score.value, score.protocol) == (300, "active-units[variance>3.33333e-05, of 300, n=200, test]")
+
+
 def test_annealing_agrees_with_many_particles_where_the_code_says_little(digits, monkeypatch):
     monkeypatch.setattr(model_scores, "_TEMPERATURES", 30)
     monkeypatch.setattr(model_scores, "ANNEALED", 4)

@@ -87,6 +87,12 @@ def test_ctrl_c_keeps_what_is_done(
     shown = json.loads(out)
     assert [arm["done"] for arm in shown["arms"]] == [1, 0]
     assert shown["seconds_left"] > 0
+    (place / "study" / "results.json").unlink()  # a driver that was killed has written none
+    code, out, _ = run("study report study --json", capsys)
+    assert code == 0
+    assert json.loads(out)["verdict"]["The study is not finished"].startswith(
+        "vae has 1 of 2 draws; ppca has 0 of 2 draws."
+    )
     assert run("study run small.yaml --out study --engine inline --resume", capsys)[0] == 0
 
 

@@ -6,6 +6,8 @@ from bestiary.errors import OptionError
 from bestiary.metrics.features import Array, check_features, protocol
 from bestiary.metrics.results import Score
 
+ACTIVE = 0.01  # of the prior's variance
+
 
 @dataclass(frozen=True)
 class ActiveUnits(Score):
@@ -18,14 +20,14 @@ class ActiveUnits(Score):
     variances: tuple[float, ...]
 
 
-def active_units(*, means: Array, threshold: float = 0.01) -> ActiveUnits:
+def active_units(*, means: Array, threshold: float = ACTIVE) -> ActiveUnits:
     """Latent units u with Var_x(E_{q(z|x)}[z_u]) > 0.01: those whose posterior mean tells examples apart.
 
     References: *Importance Weighted Autoencoders* (Burda et al., 2016), arXiv 1509.00519, §5.1.
 
     Arguments:
         means: posterior means of examples, (n, Z): `model.encode(x)`.
-        threshold: of the variance; it has a meaning for a prior of variance 1.
+        threshold: of the variance; the default is meant for a prior of variance 1.
 
     Raises:
         DataError: wrong shape, fewer than two examples, or values that are not finite.

@@ -9,10 +9,9 @@ from torch import Tensor
 
 from bestiary.data.splits import Batch
 from bestiary.distributions.gaussian import gaussian_kl
-from bestiary.metrics.active_units import active_units
+from bestiary.metrics.active_units import ACTIVE, active_units
 from bestiary.models.base import Clock
 from bestiary.models.latent.base import VariationalModel
-from bestiary.models.latent.spherical_vae import SphericalVAE
 from bestiary.runs.folder import append_line
 from bestiary.runs.observers import Milestones, score_line
 from bestiary.training.loop import Training
@@ -22,7 +21,6 @@ _FIRST_ROUNDS = 300  # in which too little is learned to say anything
 _FAIR_SHARE = 0.3  # of the budget, after which units should be in use
 _UNUSED = 20  # one unit in so many does not count
 _FEW_NATS = 0.25  # a posterior on a sphere, whose κ is at least 1, never has less than 0.21 on a circle
-_VARIANCE = 0.01
 _NAME = "posterior collapse"
 
 
@@ -61,9 +59,7 @@ class CodesInUse:
         means = model.encode(batch.x, condition=batch.condition)
         if not means.isfinite().all():  # the loop finds out by itself that training diverged
             return
-        # a direction that is uniform on the sphere has this variance in each of its numbers
-        prior_variance = 1 / model.latent_dim if isinstance(model, SphericalVAE) else 1.0
-        found = active_units(means=means, threshold=_VARIANCE * prior_variance)
+        found = active_units(means=means, threshold=ACTIVE * model.code_variance)
         kl = kl_by_unit(model, batch)
         score = replace(found, protocol=f"{found.protocol.removesuffix(']')}, train]")
         append_line(

@@ -10,8 +10,10 @@ from bestiary import metrics
 from bestiary.data.specs import ImageSpec, SequenceSpec
 from bestiary.data.splits import Batch
 from bestiary.errors import DataError
+from bestiary.metrics.active_units import ACTIVE
 from bestiary.metrics.results import Score
 from bestiary.models.base import Encoder, LatentLikelihood, Likelihood, LikelihoodBound, Model
+from bestiary.models.latent.base import VariationalModel
 from bestiary.runs.findings import Evaluation, Reference
 
 PARTICLES = 32
@@ -96,7 +98,9 @@ def _active_units(model: Model, reference: Reference, found: Evaluation) -> None
             model.encode(batch.x, condition=batch.condition).cpu()
             for batch in _batches(model, reference, reference.n)
         ]
-    found.add("active_units", _of_split(metrics.active_units(means=torch.cat(means)), reference))
+    scale = model.code_variance if isinstance(model, VariationalModel) else 1.0
+    score = metrics.active_units(means=torch.cat(means), threshold=ACTIVE * scale)
+    found.add("active_units", _of_split(score, reference))
 
 
 def _reconstruction(model: Model, reference: Reference, found: Evaluation) -> None:

@@ -11,20 +11,21 @@ from bestiary.errors import RunError
 
 
 def study_report(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the study, finished or stopped.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of the study, finished or not.")],
     as_json: Json = False,
 ) -> None:
     """What has the study found? Write its report, and print the verdict.
 
     The report is one file, readable without a network; tables (CSV, JSON, LaTeX) and figures (SVG) stand
-    beside it. Nothing is trained and nothing is scored.
+    beside it. Nothing is trained and nothing is scored. Of a study that is still running, it says what was
+    found so far.
     """
     from bestiary.report import write_study_report
     from bestiary.study.analysis.analysis import analyse
-    from bestiary.study.analysis.trials import StudyResults
     from bestiary.study.analysis.verdict import study_verdict
+    from bestiary.study.execution.outcome import read_results
 
-    results = StudyResults.load(folder)
+    results = read_results(folder)
     findings = study_verdict(analyse(results))
     try:
         report = write_study_report(results, folder)

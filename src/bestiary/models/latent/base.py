@@ -77,6 +77,11 @@ class VariationalModel(Model, Sampler, LikelihoodBound, Encoder):
             sampled: whether the divergence must be that of the draws, also where there is a closed form.
         """
 
+    @property
+    def code_variance(self) -> float:
+        """Variance of each number that `encode` gives, were its codes spread as widely as the prior's."""
+        return 1.0
+
     def moves(self, clock: Clock) -> Sequence[Move]:
         """Kingma & Welling 2014, Algorithm 1."""
         return [Move("model", self.cost)]

@@ -105,6 +105,11 @@ class SphericalVAE(DecoderModel):
         network: CoderName = "infogan" if isinstance(spec, ImageSpec) else "mlp"
         return cls(spec, network=network, hidden=(16,), channels=4, latent_dim=2, batch_size=8)
 
+    @property
+    def code_variance(self) -> float:
+        """1 / latent_dim: of a direction that is uniform on the sphere."""
+        return 1 / self.latent_dim
+
     def players(self) -> Mapping[str, Player]:
         """One player: encoder and decoder climb the same bound."""
         return {"model": Player(list(self.parameters()), self._optimizer)}

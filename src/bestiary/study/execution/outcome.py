@@ -1,17 +1,38 @@
 """What a study has found so far, as its results file has it."""
 
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from bestiary.config import plain
+from bestiary.errors import RunError
 from bestiary.study.analysis.trials import Retrained, StudyResults
-from bestiary.study.execution.journal import Journal, State, working_seconds
+from bestiary.study.execution.journal import JOURNAL, State, read_events, replay, working_seconds
 from bestiary.study.execution.schedule import pieces, rows_of, status_of, trial_rows
+from bestiary.study.execution.study_folder import read_design
 
 
-def results_of(journal: Journal) -> StudyResults:
+def read_results(folder: Path) -> StudyResults:
+    """What the study in a folder has found so far, while somebody works on it or after.
+
+    The journal knows it at any time; where only the results were kept, these are read.
+
+    Raises:
+        RunError: the folder holds no study, a damaged one, or one that has not begun.
+    """
+    if not (folder / JOURNAL).exists():
+        return StudyResults.load(folder)
+    state = replay(folder, read_design(folder))
+    if not state.told:
+        raise RunError(
+            f"{folder}: no trial has ended yet, wanted at least one: `bestiary study show {folder}`"
+        )
+    return results_of(state, read_events(folder)[0])
+
+
+def results_of(state: State, events: Sequence[Mapping[str, Any]]) -> StudyResults:
     """All that a study has found so far."""
-    state, study = journal.state, journal.state.study
+    study = state.study
     trials = trial_rows(state)
     retrained, elsewhere = retrained_rows(state)
     score = study.selection.score
@@ -40,8 +61,8 @@ def results_of(journal: Journal) -> StudyResults:
         versions=begin["versions"],
         hardware=begin["hardware"],
         command=begin["command"],
-        date=datetime.now(UTC).strftime("%Y-%m-%d"),
-        seconds_total=working_seconds(journal.events),
+        date=events[-1]["at"][:10],
+        seconds_total=working_seconds(events),
     )
 
 

@@ -4,12 +4,9 @@ import platform
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
-
-import yaml
 
 from bestiary.data import load_data
 from bestiary.data.splits import Data
@@ -17,7 +14,7 @@ from bestiary.errors import OptionError, RunError, StoppedError, unknown_name
 from bestiary.runs.evaluation import Evaluator
 from bestiary.runs.findings import SplitName
 from bestiary.runs.folder import locked
-from bestiary.runs.training import is_empty, prepare
+from bestiary.runs.training import prepare
 from bestiary.scores import SCORES
 from bestiary.study.analysis.trials import StudyResults
 from bestiary.study.comparison import hardware
@@ -25,16 +22,14 @@ from bestiary.study.execution.driver import Driver
 from bestiary.study.execution.engines import Engine, EngineName, InlineEngine, LocalEngine, cores, threads_for
 from bestiary.study.execution.journal import Journal
 from bestiary.study.execution.outcome import results_of
+from bestiary.study.execution.study_folder import is_started, keep_design
 from bestiary.study.execution.work import MachineError, budget_for, build
 from bestiary.study.plan.design import Study
-from bestiary.study.plan.schema import make_study
 from bestiary.study.plan.study_file import read_study
 from bestiary.training.budget import parse_budget
-from bestiary.training.files import told_in_one_line, write_text
+from bestiary.training.files import told_in_one_line
 from bestiary.training.runtime import choose_device
-from bestiary.yaml_file import read_mapping
 
-STUDY = "study.yaml"
 LOG = "workers.log"
 # Enough to find out whether data can be scored at all.
 _EXAMPLES_TRIED = 64
@@ -89,13 +84,13 @@ def run_study(
     folder = Path(out)
     prepare(folder, resume)
     with locked(folder):
-        began = _started(folder, design)
+        began = is_started(folder, design)
         data = load_data(design.data.name, **design.data.options)
         if not began:
             say("checking arms and scores")
             check(design, data)
         with told_in_one_line(str(folder)):
-            _keep(folder, design)  # before the journal, which alone would be no study
+            keep_design(folder, design)  # before the journal, which alone would be no study
         with told_in_one_line(str(folder)), Journal(folder, design) as journal:
             threads = threads_for(workers)
             begin = {
@@ -118,7 +113,7 @@ def run_study(
                 stopped = True
             except MachineError as error:
                 raise RunError(f"{folder}: {error}; what is done is kept: --resume goes on") from error
-            results = results_of(journal)
+            results = results_of(journal.state, journal.events)
             results.save(folder)
     if stopped:
         raise StoppedError(f"{folder}: stopped; what is done is kept: the same command with --resume goes on")
@@ -177,57 +172,6 @@ def _engine(name: EngineName, workers: int, threads: int, folder: Path, memory: 
     return RayEngine(workers, threads=threads)
 
 
-def read_design(folder: Path) -> Study:
-    """The study that a folder was started with.
-
-    Raises:
-        RunError: the folder holds no study.
-    """
-    if not (folder / STUDY).exists():
-        raise RunError(f"{folder}: holds no study, wanted a folder that `bestiary study run` has written")
-    _stored(folder)
-    return read_study(folder / STUDY)
-
-
-def _started(folder: Path, design: Study) -> bool:
-    """Whether the folder holds this study already.
-
-    Raises:
-        RunError: it holds another one.
-    """
-    if not (folder / STUDY).exists():
-        if not is_empty(folder):
-            raise RunError(f"out: {folder} is not empty and holds no study: choose another --out")
-        return False
-    stored: Any = _stored(folder)
-    with suppress(OptionError):  # of your own class; what is younger than the study had its default
-        stored = yaml.safe_load(_text(make_study(stored)))
-    difference = _first_difference(stored, yaml.safe_load(_text(design)))
-    if difference is not None:
-        name, old, new = difference
-        raise RunError(
-            f"{name}: found {new!r}, but the study in {folder} was started with {old!r}: resume it unchanged,"
-            " or start a new one in another --out"
-        )
-    return True
-
-
-def _stored(folder: Path) -> dict[str, Any]:
-    try:
-        return read_mapping(folder / STUDY, "study", wanted="a study", example="budget: 2 epochs")
-    except OptionError as error:
-        raise RunError(f"{error}: put {STUDY} back, or start anew in another --out") from error
-
-
-def _keep(folder: Path, design: Study) -> None:
-    if not (folder / STUDY).exists():
-        write_text(folder / STUDY, _text(design))
-
-
-def _text(design: Study) -> str:
-    return yaml.safe_dump(design.to_plain(), sort_keys=False, allow_unicode=True)
-
-
 def _begin(journal: Journal, begin: Mapping[str, Any]) -> None:
     before = journal.state.begin.get("fingerprint", begin["fingerprint"])
     if before != begin["fingerprint"]:
@@ -241,13 +185,3 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("bestiary", "torch", "numpy", "optuna")} | {
         "python": platform.python_version()
     }
-
-
-def _first_difference(old: Any, new: Any, name: str = "study") -> tuple[str, Any, Any] | None:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*old, *new]:
-            found = _first_difference(old.get(key), new.get(key), f"{name}.{key}")
-            if found is not None:
-                return found
-        return None
-    return None if old == new else (name, old, new)

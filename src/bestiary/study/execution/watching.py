@@ -5,8 +5,8 @@ from pathlib import Path
 
 from bestiary.study.analysis.trials import best_trial
 from bestiary.study.execution.journal import State, read_events, replay, trial_key
-from bestiary.study.execution.running import read_design
 from bestiary.study.execution.schedule import pieces, rows_of
+from bestiary.study.execution.study_folder import read_design
 from bestiary.study.execution.work import spent_by
 from bestiary.study.search import halving
 
