@@ -161,9 +161,11 @@ def main():
     parser.add_argument("--strength", type=float, default=1.5, help="how many differences of means are added")
     parser.add_argument("--runs", type=Path, default=Path("runs/attributes"))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--figure", type=Path, help="folder for the pictures")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if options.figure:
+        options.figure.mkdir(parents=True, exist_ok=True)
     conditional = bestiary.load_data("faces", size=32, condition="attributes")
     plain = bestiary.load_data("faces", size=32)
     critic, accuracy = judge(plain, options.seed)

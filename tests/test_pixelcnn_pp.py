@@ -19,6 +19,7 @@ from bestiary.networks.shifted import (
     down_right_shifted,
     down_shifted,
 )
+from bestiary.tasks import conditional_bits, log_prob_map
 from bestiary.testing.naive_sampling import naive_sample
 
 GREY = ImageSpec(1, 8, 8, levels=16)
@@ -204,6 +205,14 @@ def test_faithful_changes_small_masses_only():
     assert difference.abs().max() > 0
     torch.testing.assert_close(exact.logits(x), published.logits(x))
     assert torch.equal(*(m.sample(2, generator=torch.Generator().manual_seed(0)) for m in (exact, published)))
+    assert torch.equal(*(log_prob_map(m, x) for m in (exact, published)))
+    observed = torch.zeros_like(x, dtype=torch.bool)
+    observed[..., 2:, :] = True
+    paid = [
+        conditional_bits(m, x, observed, particles=3, generator=torch.Generator().manual_seed(0)).bits_per_dim
+        for m in (exact, published)
+    ]
+    assert torch.equal(*paid)
 
 
 def test_log_masses_are_float32_under_bfloat16_autocast():
@@ -266,6 +275,8 @@ def test_dropout_is_on_while_training_alone():
         torch.manual_seed(0)
         a, b = (model.cost(step(x))["loss"] for _ in range(2))
     assert a != b
+    assert torch.equal(*(model.log_prob(x) for _ in range(2)))
+    assert not model.log_prob(x).requires_grad
 
 
 def test_the_papers_optimiser():

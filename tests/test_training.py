@@ -214,6 +214,21 @@ def test_loaded_models_have_the_averaged_weights(tmp_path):
     assert torch.equal(averaged.b, last.b)
 
 
+def test_scores_and_pictures_while_training_are_of_the_model_that_would_be_loaded(tmp_path):
+    data, seen = random_data(POINTS), []
+
+    def score(model):
+        seen.append((model.training, torch.is_grad_enabled(), model.a.clone()))
+        return {}
+
+    whole = train(Counter(POINTS, ema=40.0), data, budget="5 rounds", out=tmp_path / "whole")
+    run = train(Counter(POINTS, ema=40.0), data, budget="5 rounds", out=tmp_path / "run", score=score)
+    assert [(training, grad) for training, grad, _ in seen] == [(False, False)] * 5
+    assert torch.equal(seen[-1][2], load(run.folder, model=Counter).a)
+    last = [load(r.folder, model=Counter, averaged=False).a for r in (whole, run)]
+    assert torch.equal(*last)  # the training went on from its own weights
+
+
 class Explodes(Counter):
     def cost(self, player, step):
         terms = super().cost(player, step)

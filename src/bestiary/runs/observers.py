@@ -95,7 +95,8 @@ class Samples:
     def __call__(self, training: Training) -> None:
         """After a round."""
         if isinstance(training.model, Sampler) and self._milestones.due(training.clock):
-            self.draw(training.model, training.source, training.clock)
+            with training.as_loaded() as model:
+                self.draw(model, training.source, training.clock)
 
     def draw(self, model: Model, source: Split, clock: Clock) -> None:
         """Draw and save now, with conditions of the examples of `source` where they are vectors."""
@@ -132,7 +133,9 @@ class Scores:
     def __call__(self, training: Training) -> None:
         """After a round."""
         if self._milestones.due(training.clock):
-            for name, score in self._score(training.model).items():
+            with training.as_loaded() as model:
+                scores = self._score(model)
+            for name, score in scores.items():
                 append_line(self._path, score_line(name, score, training.clock.examples, "validation", 0))
 
 

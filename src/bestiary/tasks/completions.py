@@ -228,8 +228,9 @@ def _estimated(
     retained: bool = False,
 ) -> ConditionalLikelihood:
     """From the particles of a completion: p(x_observed) is unbiased, its inverse where one is retained."""
-    with model.evaluation():
-        log_prob = model.log_prob(x, condition=condition)
+    log_prob = (
+        log_prob_map(model, x, condition).flatten(1).sum(dim=1)
+    )  # of the law that particles are drawn from
     sign = -1 if retained else 1
     log_mean = (sign * found.log_observed).logsumexp(dim=0) - math.log(len(found.log_observed))
     bits = _bits(log_prob - sign * log_mean, observed)

@@ -17,6 +17,9 @@ from bestiary.models.autoregressive.base import SCORE_CHUNK, SCORE_LOGITS, Autor
 def log_prob_map(model: Autoregressive, x: Tensor, condition: Tensor | None = None) -> Tensor:
     """log p(x_i | x_1 … x_{i−1}) of every sub-pixel, nats, shape (B, C, H, W); its sum is `log_prob`.
 
+    Of the law that samples are drawn from: exact masses, also where `pixelcnn++` reports the published
+    approximation of them (`faithful`).
+
     Arguments:
         model: any autoregressive model of images.
         x: images in [0, 1], shape (B, C, H, W), rounded to the nearest level; scored in chunks.

@@ -171,7 +171,14 @@ def _check_outputs(model: Model, data: Data, seed: int) -> None:
         other = model.sample(n, condition=condition, generator=_generator(seed + 1))
         _require(not torch.equal(sample, other), model, "sample() is the same for different generators")
     if isinstance(model, Likelihood):
-        shaped("log_prob(x)", model.log_prob(x, condition=condition), n)
+        log_prob = model.log_prob(x, condition=condition)
+        shaped("log_prob(x)", log_prob, n)
+        _require(not log_prob.requires_grad, model, "log_prob(x) keeps a graph for gradients")
+        was = model.training
+        model.train()
+        again = model.log_prob(x, condition=condition)
+        model.train(was)
+        _require(torch.equal(log_prob, again), model, "log_prob(x) is another while the model is trained")
     if isinstance(model, LikelihoodBound):
         shaped("elbo(x)", model.elbo(x, condition=condition, generator=_generator(seed)), n)
         bound = model.log_prob_bound(x, particles=3, condition=condition, generator=_generator(seed))

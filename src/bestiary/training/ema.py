@@ -1,6 +1,7 @@
 """Exponential moving averages of parameters."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -36,6 +37,20 @@ class Averages:
         torch._foreach_lerp_(
             [self._values[n] for n in names], [self._parameters[n].detach() for n in names], weight
         )
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The averages where the parameters were, which come back afterwards."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        for name, value in self._values.items():
+            parameter = self._parameters[name]
+            parameter.data, self._values[name] = value, parameter.data
 
     def state(self) -> dict[str, Tensor]:
         """Averaged parameters by name; empty where no player asks for any."""

@@ -124,6 +124,12 @@ class Training:
                 self.model.eval()
         return Outcome("finished")
 
+    @contextmanager
+    def as_loaded(self) -> Iterator[Model]:
+        """The model as it would be loaded from a checkpoint of now: averaged weights, evaluation mode."""
+        with self.averages.in_place(), self.model.evaluation():
+            yield self.model
+
     def round(self) -> None:
         """One pass through the model's moves."""
         start = time.perf_counter()

@@ -93,7 +93,8 @@ class Autoregressive(Model, Sampler, Likelihood, Completer):
         if x.numel() and not (x.min() >= 0 and x.max() <= 1):
             raise DataError(f"x: found values from {x.min():g} to {x.max():g}, wanted images in [0, 1]")
         size = max(1, min(SCORE_CHUNK, SCORE_LOGITS // (self.spec.levels * self.spec.dimensions)))
-        return torch.cat([self._log_prob(*pair) for pair in split_pairs(x, condition, size)])
+        with self.evaluation():
+            return torch.cat([self._log_prob(*pair) for pair in split_pairs(x, condition, size)])
 
     def sample(
         self,

@@ -203,11 +203,12 @@ class OrderAgnostic(Autoregressive):
             raise DataError("observed: found a part of a pixel's channels, wanted all of them or none")
         ranks = self._completion_ranks(observed.all(dim=1))
         parts = []
-        for some in torch.arange(len(x), device=x.device).split(self._chunk):
-            chosen = None if condition is None else condition[some]
-            log_prob = self._log_prob_map(x[some], chosen, ranks[..., some])
-            parts.append((log_prob * ~observed[some]).flatten(1).sum(dim=1))
-        return torch.cat(parts)
+        with self.evaluation():
+            for some in torch.arange(len(x), device=x.device).split(self._chunk):
+                chosen = None if condition is None else condition[some]
+                log_prob = self._log_prob_map(x[some], chosen, ranks[..., some])
+                parts.append((log_prob * ~observed[some]).flatten(1).sum(dim=1))
+            return torch.cat(parts)
 
     def completion(
         self,

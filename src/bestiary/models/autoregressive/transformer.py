@@ -180,7 +180,8 @@ class Transformer(Model, Sampler, Likelihood, Completer):
         """
         self._condition(condition, len(x))
         size = max(1, min(SAMPLE_CHUNK, SCORE_LOGITS // (self.spec.vocabulary * self.spec.length)))
-        return torch.cat([self._log_prob(*pair) for pair in split_pairs(x, condition, size)])
+        with self.evaluation():
+            return torch.cat([self._log_prob(*pair) for pair in split_pairs(x, condition, size)])
 
     def sample(
         self,
