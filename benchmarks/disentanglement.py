@@ -26,9 +26,16 @@ from bestiary.metrics import beta_vae_metric, dci, factor_vae_metric, mig, sap
 from bestiary.runs.pictures import image_grid
 from bestiary.tasks import latent_traversals
 
-COMMON = {"network": "infogan", "channels": 32, "latent_dim": 10, "learning_rate": 5e-4, "batch_size": 64}
+COMMON = {
+    "network": "infogan",
+    "channels": 32,
+    "latent_dim": 10,
+    "learning_rate": 5e-4,
+    "optimizer": "adam",
+    "batch_size": 64,
+}
 ARMS = {
-    "vae": ("vae", {"optimizer": "adam"}),
+    "vae": ("vae", {}),
     "beta-vae": ("beta-vae", {"beta": 4.0}),
     "beta-vae-capacity": ("beta-vae", {"capacity": 25.0, "gamma": 100.0, "rise": 0.8}),
 }

@@ -388,6 +388,46 @@ def test_samples_are_a_grid_or_numbers_and_repeat(bestiary, run):
     assert (first != other).any()
 
 
+def test_how_autoregressive_models_draw_can_be_chosen_and_is_shown(bestiary):
+    asked = [
+        "train",
+        "order-agnostic",
+        "--data",
+        "digits-fixed",
+        "--preset",
+        "laptop",
+        "--set",
+        "channels=16",
+    ]
+    assert bestiary(*asked, "--budget", "2 rounds", "--out", "r")[0] == 0
+    code, _, err = bestiary("sample", "r", "-n", "2", "--out", "a.npz")
+    assert code == 0
+    assert "drawing, per cent: 50 of 100" in err
+    bestiary("sample", "r", "-n", "2", "--order", "spiral", "--out", "b.npz")
+    bestiary("sample", "r", "-n", "2", "--temperature", "0.1", "--out", "c.npz")
+    first, spiral, cold = (np.load(f"{name}.npz")["samples"] for name in "abc")
+    assert (first != spiral).any()
+    assert (first != cold).any()
+    mistakes = {
+        ("--order", "spirall"): "unknown order 'spirall': did you mean 'spiral'?",
+        ("--temperature", "0"): "temperature: found 0.0, wanted a number > 0",
+    }
+    for option, message in mistakes.items():
+        code, _, err = bestiary("sample", "r", *option)
+        assert (code, message in err) == (2, True), err
+
+
+def test_a_model_that_cannot_draw_so_says_it(bestiary, run):
+    code, _, err = bestiary("sample", run, "--temperature", "2")
+    assert code == 2
+    assert "--temperature: found 2.0, but" in err
+    asked = ["train", "autoencoder", "--data", "digits", "--preset", "laptop", "--budget", "2 rounds"]
+    assert bestiary(*asked, "--out", "codes")[0] == 0
+    code, _, err = bestiary("sample", "codes")
+    assert code == 2
+    assert "draws no samples: fit a density to its codes by bestiary.tasks.fit_prior" in err
+
+
 def test_points_are_sampled_as_numbers(bestiary):
     asked = ["train", "ppca", "--data", "ring", "--data-set", "size=50", "--set", "latent_dim=1"]
     bestiary(*asked, "--budget", "1 epochs", "--out", "r")

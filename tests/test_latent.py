@@ -74,6 +74,20 @@ def test_draws_follow_the_masses(kind):
     assert chi2 < 16.3  # 0.999 quantile at 3 degrees of freedom
 
 
+@pytest.mark.parametrize("levels", [2, 4, 256])
+def test_a_gaussian_shows_images_on_the_scale_of_the_data(levels):
+    """Its law is that of (k + ½)/L: where the mean is the middle of level k, what is shown is x = k/(L−1)."""
+    k = torch.arange(levels, dtype=torch.float64)
+    raw = torch.logit((k + 0.5) / levels)[:, None]
+    gaussian = Gaussian(levels, sigma=1e-4)
+    x = k[:, None] / (levels - 1)
+    torch.testing.assert_close(gaussian.mean(raw), x)
+    assert (gaussian.draw(raw, torch.Generator().manual_seed(0)) - x).abs().max() < 1e-3
+    dense = gaussian.log_prob(raw, x) + math.log(levels) + 0.5 * math.log(2 * math.pi)
+    expected = -math.log(1e-4) - 0.5 / (12 * levels**2 * 1e-8)  # the deviation asked for, however small
+    assert dense.tolist() == pytest.approx([expected] * levels)
+
+
 def test_gaussian_on_images_is_the_expected_dequantised_bound():
     gaussian, raw = Gaussian(LEVELS), torch.tensor([[0.2, -1.0]])
     x = torch.tensor([[100 / 255]])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bestiary import catalogue
+from bestiary.catalogue import create, entry
 from bestiary.data.specs import Classes, ImageSpec
 from bestiary.errors import DataError, OptionError
 from bestiary.models.autoregressive.base import Autoregressive
@@ -273,6 +274,49 @@ def test_pooled_activations_are_means_of_a_layers_maps(monkeypatch):
     assert not any(module._forward_hooks for module in model.modules())
     with pytest.raises(OptionError, match=r"unknown layer 'network.hiden': did you mean 'network\.hidden'"):
         pooled_activations(model, ["network.hiden"], x)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("pixelcnn", "network.blocks.0"),
+        ("pixelcnn++", "network.stages.0.u_down.0"),
+        ("pixelrnn-row", "network.layers.0"),
+        ("pixelrnn-diagonal", "network.layers.0"),
+        ("multiscale-pixelrnn", "large.layers.0"),
+        ("order-agnostic", "network.layers.0"),
+    ],
+)
+def test_activations_of_every_model_are_of_each_image_and_each_place(name, layer):
+    """The features of an image do not depend on the others; a change below leaves the upper half alone."""
+    spec = ImageSpec(1, 8, 8, levels=4)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = entry(name).load().tiny(spec)
+        if name == "pixelrnn-row":
+            model = create(name, spec=spec, layers=2, channels=6, head_channels=24)
+    model, x = model.double(), images(spec, 10)
+    found = pooled_activations(model, [layer], x, cells=2)[layer]
+    assert len(found) == 10
+    torch.testing.assert_close(pooled_activations(model, [layer], x[3:5], cells=2)[layer], found[3:5])
+    changed = x.clone()
+    changed[:, :, 6:] = 1 - changed[:, :, 6:]
+    others = pooled_activations(model, [layer], changed, cells=2)[layer]
+    if name == "multiscale-pixelrnn":  # whose small image is of all of the large one
+        return
+    upper, lower = (((found - others).view(10, -1, 2, 2)[:, :, row]).abs().max() for row in (0, 1))
+    assert upper < 1e-6
+    assert lower > 1e-4
+
+
+def test_a_layer_that_gives_no_maps_once_is_one_line():
+    model = entry("gated-pixelcnn").load().tiny(ImageSpec(1, 8, 8, levels=4)).double()
+    x = images(ImageSpec(1, 8, 8, levels=4), 3)
+    with pytest.raises(DataError, match="layers: network gives no maps"):
+        pooled_activations(model, ["network"], x)
+    model.network.unused = torch.nn.Identity()
+    with pytest.raises(DataError, match=r"layers: network\.unused gives no maps .* once a prediction"):
+        pooled_activations(model, ["network.unused"], x)
 
 
 # Receptive fields

@@ -254,6 +254,100 @@ def test_completions_keep_what_is_shown_and_differ_elsewhere():
         model.complete(x, partly, condition=condition)
 
 
+def test_hidden_pixels_may_be_anything_and_mistakes_are_one_line():
+    model = sharpened(
+        catalogue.create("conditional-vae", spec=BINARY, network="mlp", hidden=[4], latent_dim=2)
+    )
+    x = images(3)
+    observed = torch.zeros_like(x, dtype=torch.bool)
+    observed[..., 0] = True
+    hidden = torch.where(observed, x, torch.nan)
+    filled = model.complete(hidden, observed, n=2, generator=generator())
+    assert torch.equal(filled, model.complete(x, observed, n=2, generator=generator()))
+    assert filled.isfinite().all()
+    for mistake, error, message in (
+        (lambda: model.complete(x, observed.float()), DataError, "observed: found torch.float32"),
+        (
+            lambda: model.complete(x, observed[:2]),
+            DataError,
+            "observed: found",
+        ),
+        (lambda: model.complete(x[..., :1], observed[..., :1]), DataError, "x: found"),
+        (lambda: model.complete(x, observed, n=0), OptionError, "n: found 0"),
+        (lambda: model.log_prob_missing(x, observed, particles=0), OptionError, "particles: found 0"),
+    ):
+        with pytest.raises(error, match=message):
+            mistake()
+
+
+@pytest.mark.parametrize("name", ["vae", "spherical-vae", "ladder-vae", "iwae", "gaussian-mixture", "ppca"])
+def test_bounds_refuse_what_is_no_image(name):
+    spec = ImageSpec(1, 4, 4, levels=4)
+    small = {"ladder-vae": {"latent_dims": [2], "hidden": [4]}, "gaussian-mixture": {"components": 2}}
+    model = catalogue.create(name, spec=spec, **small.get(name, {"latent_dim": 2}))
+    x = torch.rand(3, 1, 4, 4, generator=generator())
+    for score in (model.elbo, lambda x: model.log_prob_bound(x, particles=2)):
+        with pytest.raises(DataError, match=r"x: found values from -1 to 1, wanted images in \[0, 1\]"):
+            score(torch.where(x > 0.5, 1.0, -1.0))
+        with pytest.raises(DataError, match="x: found values from nan"):
+            score(x / 0 * 0)
+    if name in ("vae", "ladder-vae"):
+        near = (x * 3).round() / 3
+        elbos = [model.elbo(y, generator=generator()) for y in (near, near + 0.1 * (0.5 - near))]
+        assert torch.equal(*elbos)  # rounded to the nearest level
+
+
+def test_codes_of_the_wrong_length_are_one_line():
+    model = catalogue.create("vae", spec=BINARY, hidden=[4], latent_dim=2)
+    with pytest.raises(DataError, match=r"z: found torch.float32 of shape \(3, 5\), wanted .* \(n, 2\)"):
+        model.decode(torch.zeros(3, 5))
+    with pytest.raises(DataError, match=r"z: found .* \(3, 2\), wanted float codes of shape \(4, 2\)"):
+        model.log_likelihood(torch.zeros(3, 2), images(4))
+
+
+def test_iwae_does_what_its_options_say():
+    settings = {"spec": BINARY, "hidden": [4], "latent_dim": 2, "particles": 3}
+    warm = catalogue.create("iwae", warmup=10.0, **settings)
+    plain = catalogue.create("iwae", **settings)
+    plain.load_state_dict(warm.state_dict())
+    x = images(4)
+    begun, over = Clock(epoch_size=10), Clock(epoch_size=10, examples=100)
+    assert torch.equal(*(m.cost(step(x, clock=over))["loss"] for m in (warm, plain)))
+    assert not torch.equal(*(m.cost(step(x, clock=begun))["loss"] for m in (warm, plain)))
+    optimizer = plain.players()["model"].optimizer([torch.nn.Parameter(torch.zeros(2))])
+    assert isinstance(optimizer, torch.optim.Adam)
+    assert optimizer.defaults["eps"] == 1e-4
+    other = catalogue.create("iwae", optimizer="adagrad", **settings).players()["model"]
+    assert isinstance(other.optimizer([torch.nn.Parameter(torch.zeros(2))]), torch.optim.Adagrad)
+    with pytest.raises(OptionError, match="kl: found 'analytic'"):
+        catalogue.create("iwae", kl="analytic", **settings)
+
+
+def test_options_that_would_do_nothing_are_refused():
+    for name, settings, message in (
+        ("conditional-vae", {"prior": "flow"}, "prior: found 'flow', wanted 'standard'"),
+        (
+            "conditional-vae",
+            {"posterior": "full", "kl": "analytic"},
+            "kl: found 'analytic' with posterior=full",
+        ),
+        ("beta-vae", {"capacity": 5.0, "warmup": 3.0}, "warmup: found 3 beside a capacity"),
+        ("autoencoder", {"masking": 3.0}, "masking"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            catalogue.create(name, spec=BINARY, **settings)
+
+
+def test_beta_vae_is_the_papers_on_sprites():
+    model = catalogue.create("beta-vae", spec=ImageSpec(1, 64, 64, levels=2))
+    kinds = [type(layer).__name__ for layer in model.decoder]
+    assert kinds.count("Tanh") == 3
+    widths = [m.out_features for m in (*model.encoder, *model.decoder) if isinstance(m, torch.nn.Linear)]
+    assert widths == [1200, 1200, 20, 1200, 1200, 1200, 4096]
+    optimizer = model.players()["model"].optimizer([torch.nn.Parameter(torch.zeros(2))])
+    assert (type(optimizer).__name__, optimizer.defaults["lr"]) == ("Adagrad", 1e-2)
+
+
 def test_the_capacity_of_a_beta_vae_grows_over_its_rise():
     kl = torch.tensor(7.0)
     plain = catalogue.create("beta-vae", spec=BINARY, network="mlp", beta=3.0)

@@ -28,6 +28,11 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def from_continuous(y: Tensor, levels: int) -> Tensor:
+    """Images in [0, 1] from dequantised ones: y = (k + ½)/L is x = k/(L−1)."""
+    return ((y * levels - 0.5) / (levels - 1)).clamp(0, 1)
+
+
 class Observation(ABC):
     """One family of p(x|z).
 
@@ -123,7 +128,11 @@ class DiscretisedLogistic(Observation):
 
 
 class Gaussian(Observation):
-    """N(x; μ, σ²), σ of the decoder too or a constant; on images it is read as a dequantised bound."""
+    """N(y; μ, σ²), σ of the decoder too or a constant: of points y = x, of images y = (k + u)/L.
+
+    Images are their levels k = x·(L−1) made continuous by uniform u in [0, 1), so that the likelihood is a
+    dequantised bound; what is shown of them is turned back, x = (yL − ½)/(L−1).
+    """
 
     def __init__(self, levels: int | None, sigma: float | None = None) -> None:
         self._levels = levels
@@ -133,8 +142,11 @@ class Gaussian(Observation):
 
     def _parameters(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         mu, *rest = at_least_float32(raw).chunk(self.outputs, dim=1)
-        log_sigma = torch.full_like(mu, self._log_sigma) if self._log_sigma is not None else rest[0]
-        return (mu if self._levels is None else mu.sigmoid()), log_sigma.clamp(-6.0, 5.0)
+        if self._log_sigma is None:
+            log_sigma = rest[0].clamp(-6.0, 5.0)
+        else:
+            log_sigma = torch.full_like(mu, self._log_sigma)
+        return (mu if self._levels is None else mu.sigmoid()), log_sigma
 
     def log_probs(self, raw: Tensor, x: Tensor) -> Tensor:
         """log N(x; μ, σ²); for images E_u log p((k+u)/L) − D·log L, whose expectation is exact."""
@@ -149,14 +161,17 @@ class Gaussian(Observation):
         return -0.5 * squares * precision - log_sigma - 0.5 * math.log(2 * math.pi) - offset
 
     def mean(self, raw: Tensor) -> Tensor:
-        """μ."""
-        return self._parameters(raw)[0]
+        """μ, as an example."""
+        return self._shown(self._parameters(raw)[0])
 
     def draw(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
-        """μ + σε; images are clipped to [0, 1]."""
+        """μ + σε, as an example."""
         mu, log_sigma = self._parameters(raw)
-        x = mu + log_sigma.exp() * torch.randn(mu.shape, generator=generator, device=mu.device)
-        return x if self._levels is None else x.clamp(0, 1)
+        noise = torch.randn(mu.shape, generator=generator, device=mu.device)
+        return self._shown(mu + log_sigma.exp() * noise)
+
+    def _shown(self, y: Tensor) -> Tensor:
+        return y if self._levels is None else from_continuous(y, self._levels)
 
 
 def observation(

@@ -40,6 +40,73 @@ def check_examples(spec: Spec, x: Tensor) -> None:
         raise DataError(f"x: found {found}, wanted float {kind} of shape (B, {_sizes(spec)})")
 
 
+def check_values(spec: Spec, x: Tensor) -> None:
+    """Raise a `DataError` unless x is a float batch of the spec's shape, images in [0, 1], points finite."""
+    check_examples(spec, x)
+    if isinstance(spec, ImageSpec):
+        if x.numel() and not (x.min() >= 0 and x.max() <= 1):
+            raise DataError(f"x: found values from {x.min():g} to {x.max():g}, wanted images in [0, 1]")
+    elif not x.isfinite().all():
+        raise DataError("x: found values that are not finite, wanted points")
+
+
+def on_levels(spec: Spec, x: Tensor) -> Tensor:
+    """Checked examples: images at the nearest of their levels, points as they are.
+
+    Raises:
+        DataError: as `check_values`.
+    """
+    check_values(spec, x)
+    return (x * (spec.levels - 1)).round() / (spec.levels - 1) if isinstance(spec, ImageSpec) else x
+
+
+def check_codes(z: Tensor, latent_dim: int, n: int | None = None) -> None:
+    """Raise a `DataError` unless z is a float batch of codes (n, latent_dim)."""
+    found = f"{z.dtype} of shape {tuple(z.shape)}" if isinstance(z, Tensor) else type(z).__name__
+    rows = "n" if n is None else n
+    if (
+        not isinstance(z, Tensor)
+        or not z.is_floating_point()
+        or z.shape != (len(z) if n is None else n, latent_dim)
+    ):
+        raise DataError(f"z: found {found}, wanted float codes of shape ({rows}, {latent_dim})")
+
+
+def observed_like(x: Tensor, observed: Tensor, examples: str) -> Tensor:
+    """A mask in the shape of x.
+
+    Arguments:
+        x: examples, (B, …).
+        observed: bool, of a shape that broadcasts to x.
+        examples: what to call them in the message: "images", "sequences".
+
+    Raises:
+        DataError: a mask of another type or shape.
+    """
+    try:
+        shaped = observed.expand(x.shape)
+    except RuntimeError:
+        shaped = None
+    if shaped is None or observed.dtype != torch.bool:
+        found = f"{observed.dtype} of shape {tuple(observed.shape)}"
+        raise DataError(f"observed: found {found}, wanted bool of the {examples}' shape {tuple(x.shape)}")
+    return shaped
+
+
+def check_observed(spec: ImageSpec, x: Tensor, observed: Tensor) -> Tensor:
+    """`observed` in the shape of the images x; what is not observed of these may be anything, nan too.
+
+    Raises:
+        DataError: images or masks of another shape or kind, or observed values outside [0, 1].
+    """
+    check_examples(spec, x)
+    shaped = observed_like(x, observed, "images")
+    inside = x[shaped]
+    if inside.numel() and not (inside.min() >= 0 and inside.max() <= 1):
+        raise DataError("x: found observed values outside [0, 1], wanted images in [0, 1]")
+    return shaped
+
+
 def _sizes(spec: Spec) -> str:
     return ", ".join(map(str, spec.shape))
 

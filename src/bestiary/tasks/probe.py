@@ -6,7 +6,6 @@ Shapes: B batch, n examples, d features.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bestiary.data.specs import ImageSpec
 from bestiary.errors import DataError, OptionError, unknown_name
 from bestiary.metrics.features import Array, check_features
 from bestiary.metrics.results import Score
 from bestiary.models.autoregressive.base import SCORE_CHUNK, Autoregressive
+from bestiary.networks.lstm_layer import LSTMLayer
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C, the inverse of the penalty on the squared weights
 FOLDS = 5
@@ -54,8 +55,9 @@ def pooled_activations(
 
     Arguments:
         model: any autoregressive model of images.
-        layers: names of submodules as in `model.named_modules()`, whose outputs are maps (B, channels,
-            height, width) or tuples of such maps, which are put side by side.
+        layers: names of submodules as in `model.named_modules()`, run once a prediction, whose outputs are
+            maps (B, channels, height, width), however they are laid out, or tuples of such maps, which are
+            put side by side.
         x: images in [0, 1], shape (B, C, H, W); any number, taken in chunks.
         condition: one row per image where the spec has a condition, else None.
         cells: the averages are over cells × cells equal parts of the image: 1 for the whole.
@@ -71,12 +73,21 @@ def pooled_activations(
     for name in layers:
         if name not in modules:
             raise unknown_name("layer", name, modules)
+    outputs: dict[str, list[Any]] = {name: [] for name in layers}
+    hooks = [
+        modules[name].register_forward_hook(lambda _, __, output, kept=outputs[name]: kept.append(output))
+        for name in layers
+    ]
     found: dict[str, list[Tensor]] = {name: [] for name in layers}
-    hooks = [modules[name].register_forward_hook(partial(_keep, name, cells, found[name])) for name in layers]
     try:
         with model.evaluation():
             for rows in torch.arange(len(x), device=x.device).split(SCORE_CHUNK):
                 model.logits(x[rows], None if condition is None else condition[rows])
+                for name, kept in outputs.items():
+                    maps = _maps(name, modules[name], kept, len(rows), model.spec)
+                    pooled = [F.adaptive_avg_pool2d(part, cells).flatten(1) for part in maps]
+                    found[name].append(torch.cat(pooled, dim=1))
+                    kept.clear()
     finally:
         for hook in hooks:
             hook.remove()
@@ -232,13 +243,27 @@ def _fitted(x: Any, y: Any, seed: int, *steps: Any) -> tuple[Any, float]:
     return search, search.best_params_["logisticregression__C"]
 
 
-def _keep(name: str, cells: int, kept: list[Tensor], _: nn.Module, __: Any, output: Any) -> None:
-    parts = output if isinstance(output, tuple) else (output,)
-    if not all(isinstance(part, Tensor) and part.ndim == 4 for part in parts):
+def _maps(name: str, layer: nn.Module, calls: list[Any], batch: int, spec: ImageSpec) -> list[Tensor]:
+    """The one output of a layer as maps (B, channels, height, width), however its network lays them out."""
+    parts = calls[0] if len(calls) == 1 else ()
+    found = []
+    for part in parts if isinstance(parts, tuple) else (parts,):
+        shape = tuple(part.shape) if isinstance(part, Tensor) else ()
+        if isinstance(layer, LSTMLayer):  # (h, H, W, B), and blank columns to the right
+            found.append(part[:, :, : part.shape[2] - layer.blank].permute(3, 0, 1, 2))
+        elif len(shape) == 4 and shape[0] == batch:
+            found.append(part)
+        elif len(shape) == 3 and shape[0] * shape[1] == spec.height * spec.width * batch:  # (H·W, B, c)
+            found.append(part.reshape(spec.height, spec.width, batch, -1).permute(2, 3, 0, 1))
+        else:
+            found = []
+            break
+    if not found:
         raise DataError(
-            f"layers: {name} gives no maps (B, channels, height, width), wanted a layer that does"
+            f"layers: {name} gives no maps (B, channels, height, width) once a prediction, wanted a layer"
+            " that does"
         )
-    kept.append(torch.cat([F.adaptive_avg_pool2d(part, cells).flatten(1) for part in parts], dim=1))
+    return found
 
 
 def _checked(

@@ -1,10 +1,12 @@
 """`bestiary sample`."""
 
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bestiary.cli.counting import Counting
 from bestiary.cli.options import Json, RunFolder, Seed, names, whole_number
 from bestiary.cli.output import print_json, say
 from bestiary.errors import OptionError, RunError
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bestiary.data.specs import Spec
+    from bestiary.models.base import Sampler
     from bestiary.runs.folder import Run
 
 
@@ -35,6 +38,19 @@ def sample(
             help="The classes to draw in turn, for a conditional model.",
         ),
     ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            metavar="T",
+            help="Of autoregressive models: below 1, likely values become likelier; by default 1.",
+        ),
+    ] = None,
+    order: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Of order-agnostic: raster, spiral, hilbert, …, by default its own."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Draw samples from a run into a file, whose path is printed.
@@ -45,7 +61,7 @@ def sample(
     """
     import torch
 
-    from bestiary.models.base import Sampler
+    from bestiary.models.base import Encoder, Sampler
     from bestiary.runs import load
     from bestiary.runs.folder import open_run
     from bestiary.runs.pictures import picture_suffix
@@ -58,19 +74,42 @@ def sample(
         raise OptionError(f"--out: found {str(target)!r}, wanted a file that ends in {' or '.join(kinds)}")
     model = load(run)
     if not isinstance(model, Sampler):
-        raise RunError(f"RUN: {run} is a {type(model).__name__}, which draws no samples")
+        remedy = (
+            ": fit a density to its codes by bestiary.tasks.fit_prior" if isinstance(model, Encoder) else ""
+        )
+        raise RunError(f"RUN: {run} is a {type(model).__name__}, which draws no samples{remedy}")
+    how = _how(model, temperature=temperature, order=order)
     condition = _condition(opened, classes, n)
     with told_in_one_line("--out"):
         target.parent.mkdir(parents=True, exist_ok=True)
     say(f"drawing {n:,} samples")
-    with torch.no_grad():
-        x = model.sample(n, condition=condition, generator=torch.Generator().manual_seed(seed)).cpu()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad(), Counting() as counting:
+        if "progress" in signature(model.sample).parameters:
+            how["progress"] = lambda share: counting("drawing, per cent", round(100 * share), 100)
+        x = model.sample(n, condition=condition, generator=generator, **how).cpu()
     with told_in_one_line("--out"):
         _write(target, x, condition, model.spec)
     if as_json:
         print_json({"out": str(target), "run": run, "n": n, "seed": seed, "shape": x.shape})
     else:
         print(target)
+
+
+def _how(model: "Sampler", **asked: Any) -> dict[str, Any]:
+    """Options of a model's `sample` that were asked for.
+
+    Raises:
+        OptionError: one that the model does not have.
+    """
+    known = signature(model.sample).parameters
+    found = {name: value for name, value in asked.items() if value is not None}
+    for name, value in found.items():
+        if name not in known:
+            raise OptionError(
+                f"--{name}: found {value}, but {type(model).__name__} has no {name}: leave it out"
+            )
+    return found
 
 
 def _condition(run: "Run", wanted: list[str] | None, n: int) -> "Tensor | None":

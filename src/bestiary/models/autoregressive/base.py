@@ -13,20 +13,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bestiary.config import check_count
 from bestiary.data.specs import ImageSpec, Spec
 from bestiary.distributions.observation import Treatment
-from bestiary.errors import DataError
 from bestiary.models.autoregressive.chunks import (
-    check_numbers,
     complete_in_chunks,
     draw_in_chunks,
-    observed_like,
     split_pairs,
 )
 from bestiary.models.autoregressive.completion import Completion
 from bestiary.models.autoregressive.drawing import Cache, Progress
 from bestiary.models.base import Clock, Completer, Likelihood, Model, Move, Sampler, Step
-from bestiary.models.inputs import check_examples, condition_vectors, image_spec
+from bestiary.models.inputs import (
+    check_examples,
+    check_observed,
+    check_values,
+    condition_vectors,
+    image_spec,
+)
 from bestiary.networks.orders import Order, raster
 
 SAMPLE_CHUNK = 256  # images drawn together: more cost memory and gain no speed
@@ -89,9 +93,8 @@ class Autoregressive(Model, Sampler, Likelihood, Completer):
         Raises:
             DataError: images outside [0, 1]; images or conditions of another shape or kind than the spec's.
         """
+        check_values(self.spec, x)
         self.condition_vectors(condition, len(x))
-        if x.numel() and not (x.min() >= 0 and x.max() <= 1):
-            raise DataError(f"x: found values from {x.min():g} to {x.max():g}, wanted images in [0, 1]")
         size = max(1, min(SCORE_CHUNK, SCORE_LOGITS // (self.spec.levels * self.spec.dimensions)))
         with self.evaluation():
             return torch.cat([self._log_prob(*pair) for pair in split_pairs(x, condition, size)])
@@ -204,13 +207,9 @@ class Autoregressive(Model, Sampler, Likelihood, Completer):
         Raises:
             DataError, OptionError: as `completion` says.
         """
-        check_examples(self.spec, x)
-        check_numbers(n=n, particles=particles)
-        shaped = observed_like(x, observed, "images")
-        inside = x[shaped]
-        if inside.numel() and not (inside.min() >= 0 and inside.max() <= 1):
-            raise DataError("x: found observed values outside [0, 1], wanted images in [0, 1]")
-        return shaped
+        check_count("n", n, least=1)
+        check_count("particles", particles, least=1)
+        return check_observed(self.spec, x, observed)
 
     def check_images(self, x: Tensor) -> None:
         """Raise a `DataError` unless x is a float batch of the spec's shape."""

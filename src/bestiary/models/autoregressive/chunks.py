@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from bestiary.errors import DataError, OptionError
+from bestiary.errors import OptionError
 from bestiary.models.autoregressive.completion import Completion, resample
 from bestiary.models.autoregressive.drawing import Cache, Progress, draw
 from bestiary.networks.orders import Order
@@ -87,34 +87,6 @@ def complete_in_chunks(
             )
         )
     return Completion.joined(parts, n)
-
-
-def check_numbers(**numbers: int) -> None:
-    """Raise an `OptionError` unless each of these is at least 1."""
-    for name, value in numbers.items():
-        if value < 1:
-            raise OptionError(f"{name}: found {value}, wanted a whole number ≥ 1")
-
-
-def observed_like(x: Tensor, observed: Tensor, examples: str) -> Tensor:
-    """A mask in the shape of x.
-
-    Arguments:
-        x: examples, (B, …).
-        observed: bool, of a shape that broadcasts to x.
-        examples: what to call them in the message: "images", "sequences".
-
-    Raises:
-        DataError: a mask of another type or shape.
-    """
-    try:
-        shaped = observed.expand(x.shape)
-    except RuntimeError:
-        shaped = None
-    if shaped is None or observed.dtype != torch.bool:
-        found = f"{observed.dtype} of shape {tuple(observed.shape)}"
-        raise DataError(f"observed: found {found}, wanted bool of the {examples}' shape {tuple(x.shape)}")
-    return shaped
 
 
 def _share(progress: Progress, done: int, chunks: int) -> Progress:

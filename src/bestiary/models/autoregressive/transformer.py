@@ -11,22 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from bestiary.config import Ge, Gt, Le, Lt, Search
+from bestiary.config import Ge, Gt, Le, Lt, Search, check_count
 from bestiary.data.specs import SequenceSpec, Spec
 from bestiary.distributions.observation import Treatment
 from bestiary.errors import DataError, OptionError
 from bestiary.models.autoregressive.base import PARTICLES, SAMPLE_CHUNK, SCORE_LOGITS
 from bestiary.models.autoregressive.chunks import (
-    check_numbers,
     complete_in_chunks,
     draw_in_chunks,
-    observed_like,
     split_pairs,
 )
 from bestiary.models.autoregressive.completion import Completion
 from bestiary.models.autoregressive.drawing import Cache, Progress
 from bestiary.models.base import Clock, Completer, Likelihood, Model, Move, Player, Sampler, Step
-from bestiary.models.inputs import condition_dim, condition_vectors
+from bestiary.models.inputs import condition_dim, condition_vectors, observed_like
 from bestiary.models.schedules import linear_tail
 from bestiary.networks.causal_attention import CausalTransformer, TransformerCache
 from bestiary.networks.orders import raster
@@ -315,7 +313,8 @@ class Transformer(Model, Sampler, Likelihood, Completer):
     def _check_completion(self, x: Tensor, observed: Tensor, *, n: int, particles: int) -> Tensor:
         """`observed` in the shape of x."""
         self._check_shape(x)
-        check_numbers(n=n, particles=particles)
+        check_count("n", n, least=1)
+        check_count("particles", particles, least=1)
         shaped = observed_like(x, observed, "sequences")
         self._check_symbols(x[shaped])
         return shaped

@@ -6,10 +6,11 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
+from bestiary.config import check_count
 from bestiary.data.specs import ImageSpec, Spec
-from bestiary.distributions.observation import Treatment
+from bestiary.distributions.observation import Treatment, from_continuous
 from bestiary.models.base import ClosedForm, LikelihoodBound, Sampler
-from bestiary.models.inputs import continuous_spec
+from bestiary.models.inputs import check_values, continuous_spec
 from bestiary.objectives.bounds import importance_weighted_bound
 
 _CHUNK = 4096  # examples at a time
@@ -42,6 +43,7 @@ class ClosedFormDensity(ClosedForm, Sampler, LikelihoodBound):
         self, x: Tensor, *, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """The dequantised bound, its expectation over u in closed form; for points the exact log-density."""
+        check_values(self.spec, x)
         return (self._log_density(self._continuous(x), spread=self.dither) - self._log_volume()).to(x.dtype)
 
     def log_prob_bound(
@@ -53,6 +55,8 @@ class ClosedFormDensity(ClosedForm, Sampler, LikelihoodBound):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """log 1/P Σ_p p((k + u_p)/L) − D·log L: importance-weighted dequantisation (Ho et al., 2019)."""
+        check_values(self.spec, x)
+        check_count("particles", particles, least=1)
         if self.levels is None:
             return self.elbo(x)
         middle = self._continuous(x)
@@ -77,7 +81,7 @@ class ClosedFormDensity(ClosedForm, Sampler, LikelihoodBound):
     def _public(self, y: Tensor) -> Tensor:
         """Values y (n, D) as examples (n, \\*spec.shape); images are clipped to [0, 1]."""
         if self.levels is not None:
-            y = ((y * self.levels - 0.5) / (self.levels - 1)).clamp(0, 1)
+            y = from_continuous(y, self.levels)
         return y.reshape(-1, *self.spec.shape).float()
 
     def _log_volume(self) -> float:

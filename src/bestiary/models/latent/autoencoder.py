@@ -8,10 +8,16 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
-from bestiary.config import Ge, Gt, Search
+from bestiary.config import Ge, Gt, Le, Search
 from bestiary.data.specs import ImageSpec, Spec
 from bestiary.models.base import Clock, Encoder, Model, Move, Player, Step
-from bestiary.models.inputs import check_examples, condition_dim, condition_vectors, continuous_spec
+from bestiary.models.inputs import (
+    check_codes,
+    check_values,
+    condition_dim,
+    condition_vectors,
+    continuous_spec,
+)
 from bestiary.networks.coders import CoderName, decoder, encoder
 from bestiary.networks.mlp import ActivationName
 
@@ -26,8 +32,9 @@ class Autoencoder(Model, Encoder):
 
     where x̃ is x, or x with noise.
 
-    With linear networks (`hidden=[]`) the best z spans the principal components. It has no law of z and so
-    no samples: `bestiary.tasks.fit_prior` fits one to the codes and makes a model that has.
+    With linear networks (`hidden=[]`) the best z of points spans the principal components; of images the
+    decoder ends in a logistic function, which keeps them in [0, 1]. It has no law of z and so no samples:
+    `bestiary.tasks.fit_prior` fits one to the codes and makes a model that has.
 
     Shapes: x (B, \*spec.shape), images in [0, 1]; z (B, Z).
 
@@ -36,7 +43,8 @@ class Autoencoder(Model, Encoder):
         313, whose MNIST network is 784-1000-500-250-30; *Extracting and Composing Robust Features with
         Denoising Autoencoders* (Vincent et al., 2008), ICML, for the noise.
 
-    Departures: weights are not pre-trained layer by layer, which Adam and Glorot's start made needless.
+    Departures: weights are not pre-trained layer by layer, which Adam and Glorot's start made needless; the
+    units are rectifiers instead of logistic, and the cost is the squared error instead of the cross-entropy.
 
     Arguments:
         spec: images or points.
@@ -65,7 +73,7 @@ class Autoencoder(Model, Encoder):
         channels: Annotated[int, Ge(1)] = 64,
         latent_dim: Annotated[int, Ge(1)] = 30,
         noise: Annotated[float, Ge(0)] = 0.0,
-        masking: Annotated[float, Ge(0)] = 0.0,
+        masking: Annotated[float, Ge(0), Le(1)] = 0.0,
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 1e-3,
         batch_size: Annotated[int, Ge(1)] = 100,
     ) -> None:
@@ -109,13 +117,14 @@ class Autoencoder(Model, Encoder):
 
     def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         """See `Encoder.encode`: the code itself."""
-        check_examples(self.spec, x)
+        check_values(self.spec, x)
         with self.evaluation():
             codes: Tensor = self.encoder(x, condition_vectors(self.spec, condition, len(x)))
             return codes
 
     def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
         """See `Encoder.decode`."""
+        check_codes(z, self.latent_dim)
         with self.evaluation():
             context = condition_vectors(self.spec, condition, len(z))
             parts = [None] * len(z) if context is None else context.split(_ROWS)

@@ -21,7 +21,7 @@ from bestiary.models.base import (
     Sampler,
     Step,
 )
-from bestiary.models.inputs import check_examples, condition_vectors
+from bestiary.models.inputs import check_codes, check_examples, condition_vectors, on_levels
 from bestiary.models.noise import Draws, Noise
 from bestiary.objectives.bounds import importance_weighted_bound
 
@@ -110,8 +110,11 @@ class VariationalModel(Model, Sampler, LikelihoodBound, Encoder):
     def elbo(
         self, x: Tensor, *, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """See `LikelihoodBound.elbo`; one code an example, the KL in closed form where there is one."""
-        check_examples(self.spec, x)
+        """See `LikelihoodBound.elbo`; one code an example, the KL in closed form where there is one.
+
+        Images are rounded to the nearest of their levels.
+        """
+        x = on_levels(self.spec, x)
         with self.evaluation():
             context, noise = self.context(condition, len(x)), Draws(self, len(x), generator)
             return self.terms(x, noise, particles=1, condition=context, sampled=False).log_weights[:, 0]
@@ -125,7 +128,7 @@ class VariationalModel(Model, Sampler, LikelihoodBound, Encoder):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """See `LikelihoodBound.log_prob_bound`."""
-        check_examples(self.spec, x)
+        x = on_levels(self.spec, x)
         check_count("particles", particles, least=1)
         with self.evaluation():
             context, noise = self.context(condition, len(x)), Draws(self, len(x), generator)
@@ -165,6 +168,8 @@ class DecoderModel(VariationalModel, LatentLikelihood):
 
     def log_likelihood(self, z: Tensor, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         """See `LatentLikelihood.log_likelihood`."""
+        check_examples(self.spec, x)
+        check_codes(z, self.latent_dim, len(x))
         return self.observation.log_prob(self.raw(z, self.context(condition, len(x))), x)
 
     def log_likelihoods(
@@ -192,6 +197,7 @@ class DecoderModel(VariationalModel, LatentLikelihood):
 
     def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
         """See `Encoder.decode`."""
+        check_codes(z, self.latent_dim)
         with self.evaluation():
             return torch.cat([self.observation.mean(raw) for raw in self._decoded(z, condition)])
 

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
-from bestiary.config import Ge, Gt, Search
+from bestiary.config import Ge, Gt, Search, check_count
 from bestiary.data.specs import ImageSpec, Spec
 from bestiary.distributions.gaussian import gaussian_log_prob
 from bestiary.distributions.posteriors import DiagonalNormal, PosteriorHead
-from bestiary.errors import DataError
+from bestiary.errors import DataError, OptionError
 from bestiary.models.base import Completer, Step
-from bestiary.models.inputs import condition_dim
+from bestiary.models.inputs import check_observed, condition_dim, on_levels
 from bestiary.models.latent.base import Terms
 from bestiary.models.latent.vae import VAE
 from bestiary.models.noise import Draws, Noise
@@ -50,6 +50,7 @@ class ConditionalVAE(VAE, Completer):
 
     Raises:
         DataError: data that are no images and have no condition.
+        OptionError: another prior than the learned normal ("standard"); kl="analytic" without a closed form.
     """
 
     def __init__(
@@ -70,6 +71,16 @@ class ConditionalVAE(VAE, Completer):
                 " glimpses=true, or data with classes or attributes"
             )
         super().__init__(spec, optimizer=optimizer, learning_rate=learning_rate, **settings)
+        if self.settings["prior"] != "standard":
+            raise OptionError(
+                f"prior: found {self.settings['prior']!r}, wanted 'standard': codes given a condition have a"
+                " learned normal as their prior"
+            )
+        if self.settings["posterior"] != "diagonal" and self.settings["kl"] == "analytic":
+            raise OptionError(
+                f"kl: found 'analytic' with posterior={self.settings['posterior']}, which has no closed form"
+                " to a learned prior, wanted 'sampled' or 'auto'"
+            )
         self._prior_head = PosteriorHead("diagonal", self.latent_dim)
         self.prior_network = mlp(
             self.context_dim(spec), prior_hidden, self._prior_head.outputs, activation="relu"
@@ -105,7 +116,7 @@ class ConditionalVAE(VAE, Completer):
         if x is None or observed is None:
             shown = torch.zeros(n, self.spec.shape[0] + 1, *self.spec.shape[1:], device=self.device)
         else:
-            shown = torch.cat([x * observed, observed.to(x)], dim=1)
+            shown = torch.cat([torch.where(observed, x, 0.0), observed.to(x)], dim=1)
         seen: Tensor = self.glimpse(shown.to(next(self.glimpse.parameters())))
         return seen if own is None else torch.cat([own, seen], dim=1)
 
@@ -167,9 +178,14 @@ class ConditionalVAE(VAE, Completer):
             particles: P; codes are drawn from q(z|x, c).
             condition: of the data.
             generator: of the codes.
+
+        Raises:
+            DataError, OptionError: as `complete`; images outside [0, 1]; no particles.
         """
+        check_count("particles", particles, least=1)
+        x = on_levels(self.spec, x)
+        shown = self._shown_pixels(x, observed)
         with self.evaluation():
-            shown = observed.expand(len(x), 1, *x.shape[2:])
             context = self.context(condition, len(x), x=x, observed=shown)
             noise = Draws(self, len(x), generator)
             terms = self._terms(x, noise, particles, context, sampled=True, where=~shown)
@@ -205,24 +221,35 @@ class ConditionalVAE(VAE, Completer):
     ) -> Tensor:
         """See `Completer.complete`: z ~ p(z|c), then the mean of p(x|z, c), or a draw with `draw_noise`.
 
+        Values that are not observed do not matter, nan is fine.
+
         Raises:
-            DataError: the model was made without glimpses; or colours of a pixel are shown in part.
+            DataError: the model was made without glimpses; images, masks or conditions of another shape or
+                kind than the spec's; observed values outside [0, 1]; some colours of a pixel, not all.
+            OptionError: a number of completions below 1.
         """
-        if not self._glimpse_dim:
-            raise DataError("glimpses: found false, wanted a model that was trained with glimpses=true")
-        observed = observed.expand(x.shape)
-        if not (observed == observed[:, :1]).all():
-            raise DataError(
-                "observed: found pixels with some of their colours, wanted all or none of a pixel's"
-            )
+        check_count("n", n, least=1)
+        shown = self._shown_pixels(x, observed)
         with self.evaluation():
-            context = self.context(condition, len(x), x=x, observed=observed[:, :1])
+            context = self.context(condition, len(x), x=x, observed=shown)
             drawn = []
             for _ in range(n):
                 raw = self.decoder(self._draw(context, len(x), generator), context)
                 new = self.observation.draw(raw, generator) if self.draw_noise else self.observation.mean(raw)
-                drawn.append(torch.where(observed, x, new))
+                drawn.append(torch.where(shown, x, new))
             return torch.stack(drawn)
+
+    def _shown_pixels(self, x: Tensor, observed: Tensor) -> Tensor:
+        """Which pixels are shown, bool (B, 1, H, W), checked."""
+        if not self._glimpse_dim:
+            raise DataError("glimpses: found false, wanted a model that was trained with glimpses=true")
+        assert isinstance(self.spec, ImageSpec)
+        observed = check_observed(self.spec, x, observed)
+        if not (observed == observed[:, :1]).all():
+            raise DataError(
+                "observed: found pixels with some of their colours, wanted all or none of a pixel's"
+            )
+        return observed[:, :1]
 
     def _quadrants(self, step: Step) -> Tensor:
         """None to three of the quadrants of each image, bool (B, 1, H, W)."""

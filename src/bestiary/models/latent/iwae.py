@@ -1,15 +1,15 @@
 """The importance-weighted auto-encoder."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from torch import Tensor
-from torch.optim import Adam
 
 from bestiary.config import Ge, Gt, Search
 from bestiary.data.specs import Spec
-from bestiary.models.base import Player, Step
+from bestiary.errors import OptionError
+from bestiary.models.base import Step
+from bestiary.models.latent.base import KLName
 from bestiary.models.latent.vae import VAE
 from bestiary.objectives.bounds import importance_weighted_bound
 
@@ -36,6 +36,10 @@ class IWAE(VAE):
     Arguments:
         spec: images or points.
         particles: k.
+        warmup: epochs over which the weight of log p(z) − log q(z|x) within each w rises from 0 to 1.
+
+    Raises:
+        OptionError: kl="analytic", since log w is of the codes that are drawn.
     """
 
     def __init__(
@@ -45,33 +49,39 @@ class IWAE(VAE):
         particles: Annotated[int, Ge(1)] = 50,
         hidden: Sequence[Annotated[int, Ge(1)]] = (200, 200),
         latent_dim: Annotated[int, Ge(1)] = 50,
+        kl: KLName = "auto",
+        optimizer: Literal["adagrad", "adam"] = "adam",
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 1e-3,
+        epsilon: Annotated[float, Gt(0)] = 1e-4,
         schedule: Literal["constant", "burda"] = "burda",
         batch_size: Annotated[int, Ge(1)] = 20,
         **settings: Any,
     ) -> None:
+        if kl == "analytic":
+            raise OptionError(
+                "kl: found 'analytic', wanted 'sampled' or 'auto': the bound of many codes has no closed form"
+            )
         super().__init__(
             spec,
             hidden=hidden,
             latent_dim=latent_dim,
+            kl=kl,
+            optimizer=optimizer,
             learning_rate=learning_rate,
+            epsilon=epsilon,
             schedule=schedule,
             batch_size=batch_size,
             **settings,
         )
         self._particles = particles
-        self._optimizer = partial(Adam, lr=learning_rate, eps=1e-4, fused=True)
-
-    def players(self) -> Mapping[str, Player]:
-        """One player: encoder, decoder and prior climb the same bound."""
-        return {"model": Player(list(self.parameters()), self._optimizer, self._schedule)}
 
     def cost(self, step: Step) -> Mapping[str, Tensor]:
         """The negative of the bound of k codes (eq. 8); the terms of the log are means over the codes."""
         context = self.context(step.condition, len(step.x))
         terms = self.terms(step.x, step, particles=self._particles, condition=context, sampled=True)
+        log_weights = terms.reconstruction - self.warmth(step.clock) * terms.divergence
         return {
-            "loss": -importance_weighted_bound(terms.log_weights.mT).mean(),
+            "loss": -importance_weighted_bound(log_weights.mT).mean(),
             "reconstruction": terms.reconstruction.mean(),
             "kl": terms.divergence.mean(),
         }

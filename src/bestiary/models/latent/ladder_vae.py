@@ -5,6 +5,7 @@ from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam
 
@@ -14,31 +15,31 @@ from bestiary.distributions.gaussian import gaussian_log_prob
 from bestiary.distributions.observation import ObservationName, Treatment, at_least_float32, observation
 from bestiary.errors import OptionError
 from bestiary.models.base import Player
-from bestiary.models.inputs import check_examples, condition_dim
+from bestiary.models.inputs import check_codes, check_values, condition_dim
 from bestiary.models.latent.base import Epochs, Terms, VariationalModel
 from bestiary.models.noise import Draws, Noise
 
-_SMALLEST, _LARGEST = -10.0, 5.0  # log σ
+_SMALLEST = 1e-9  # σ²: softplus underflows
 _ROWS = 512  # codes that are decoded at once
 
 
 class Rung(nn.Module):
     """Two fully connected layers with batch norm and leaky rectifiers, and a normal on top of them.
 
-    (B, inputs) → features (B, hidden), μ and log σ (B, latent_dim).
+    (B, inputs) → features (B, hidden), μ = Linear(d) and log σ of σ² = Softplus(Linear(d)) (B, latent_dim).
     """
 
     def __init__(self, inputs: int, hidden: int, latent_dim: int) -> None:
         super().__init__()
         self.features = features(inputs, hidden)
         self.mean = nn.Linear(hidden, latent_dim)
-        self.log_sigma = nn.Linear(hidden, latent_dim)
+        self.variance = nn.Linear(hidden, latent_dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """See the class."""
         d = self.features(x)
-        log_sigma = at_least_float32(self.log_sigma(d)).clamp(_SMALLEST, _LARGEST)
-        return d, at_least_float32(self.mean(d)), log_sigma
+        variance = F.softplus(at_least_float32(self.variance(d))) + _SMALLEST
+        return d, at_least_float32(self.mean(d)), 0.5 * variance.log()
 
 
 def features(inputs: int, hidden: int) -> nn.Sequential:
@@ -57,8 +58,8 @@ class LadderVAE(VariationalModel):
     r"""p(z_L) Π p(z_i|z_{i+1}) p(x|z_1), with a posterior that goes down the same ladder:
 
     .. math::
-        d_i = MLP(d_{i-1}), \quad (\hat{\mu}_i, \hat{\sigma}_i) = Linear(d_i), \quad
-        (\mu_{p,i}, \sigma_{p,i}) = MLP(z_{i+1}),
+        d_i = MLP(d_{i-1}), \quad \hat{\mu}_i = Linear(d_i), \quad \hat{\sigma}_i^2 = Softplus(Linear(d_i)),
+        \quad \mu_{p,i}, \sigma_{p,i}^2 = \text{the same of } MLP(z_{i+1}),
 
     .. math::
         \sigma_{q,i}^{-2} = \hat{\sigma}_i^{-2} + \sigma_{p,i}^{-2}, \quad
@@ -186,12 +187,13 @@ class LadderVAE(VariationalModel):
 
     def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         """See `Encoder.encode`: the posterior mean of the top layer."""
-        check_examples(self.spec, x)
+        check_values(self.spec, x)
         with self.evaluation():
             return self._climb(x, self.context(condition, len(x)))[-1][0]
 
     def decode(self, z: Tensor, *, condition: Tensor | None = None) -> Tensor:
         """See `Encoder.decode`: the top's codes (B, Z_L), and the mean of every layer below."""
+        check_codes(z, self.latent_dims[-1])
         with self.evaluation():
             context = self.context(condition, len(z))
             parts = [None] * len(z) if context is None else context.split(_ROWS)

@@ -16,7 +16,7 @@ from bestiary.distributions import HypersphericalUniform, VonMisesFisher
 from bestiary.distributions.gaussian import gaussian_log_prob
 from bestiary.distributions.observation import ObservationName, at_least_float32, observation
 from bestiary.models.base import Player
-from bestiary.models.inputs import check_examples, condition_dim
+from bestiary.models.inputs import check_values, condition_dim
 from bestiary.models.latent.base import DecoderModel, Epochs, Terms
 from bestiary.models.noise import Noise
 from bestiary.networks.coders import CoderName, decoder, encoder
@@ -142,7 +142,7 @@ class SphericalVAE(DecoderModel):
 
     def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         """See `Encoder.encode`: the mean direction μ(x), a unit vector."""
-        check_examples(self.spec, x)
+        check_values(self.spec, x)
         with self.evaluation():
             return self.posterior(x, self.context(condition, len(x))).loc
 

@@ -22,7 +22,7 @@ from bestiary.distributions.priors import (
 )
 from bestiary.errors import OptionError
 from bestiary.models.base import Clock, Player
-from bestiary.models.inputs import check_examples, condition_dim
+from bestiary.models.inputs import check_values, condition_dim
 from bestiary.models.latent.base import DecoderModel, Epochs, KLName, Terms
 from bestiary.models.noise import Noise
 from bestiary.models.schedules import burda_stages, linear_tail
@@ -70,6 +70,7 @@ class VAE(DecoderModel):
         warmup: epochs over which the weight of the divergence rises from 0 to 1.
         draw_noise: whether `sample` draws from p(x|z); otherwise it shows the mean of it, as papers do.
         optimizer, learning_rate: Adagrad in the paper.
+        epsilon: of the optimiser, beside the root of the second moments.
         schedule: "constant", or "burda", the stages of Burda et al. (2016): a factor of 10^{−i/7} on the
             learning rate for 3^i epochs, i = 0 … 7.
         anneal: share of the budget, at its end, over which the learning rate falls in a line to zero.
@@ -103,6 +104,7 @@ class VAE(DecoderModel):
         draw_noise: bool = False,
         optimizer: Literal["adagrad", "adam"] = "adagrad",
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 0.02,
+        epsilon: Annotated[float, Gt(0)] = 1e-8,
         schedule: Literal["constant", "burda"] = "constant",
         anneal: Annotated[float, Ge(0), Le(1)] = 0.0,
         batch_size: Annotated[int, Ge(1)] = 100,
@@ -128,7 +130,8 @@ class VAE(DecoderModel):
         self.encoder = encoder(network, spec, self.head.outputs, **coder)
         self.decoder = decoder(network, spec, self.observation.outputs, latent_dim=latent_dim, **coder)
         self.prior = self._make_prior(prior, components)
-        self._optimizer = partial(Adagrad if optimizer == "adagrad" else Adam, lr=learning_rate, fused=True)
+        method = Adagrad if optimizer == "adagrad" else Adam
+        self._optimizer = partial(method, lr=learning_rate, eps=epsilon, fused=True)
         self._staged, self._anneal = schedule == "burda", anneal
 
     @classmethod
@@ -192,6 +195,6 @@ class VAE(DecoderModel):
 
     def encode(self, x: Tensor, *, condition: Tensor | None = None) -> Tensor:
         """See `Encoder.encode`."""
-        check_examples(self.spec, x)
+        check_values(self.spec, x)
         with self.evaluation():
             return self.posterior(x, self.context(condition, len(x))).mean
