@@ -8,6 +8,8 @@ import pytest
 import yaml
 from scipy import stats
 
+from bestiary.catalogue import create
+from bestiary.data.specs import ImageSpec
 from bestiary.errors import BestiaryError, OptionError
 from bestiary.study.plan.design import Halving
 from bestiary.study.plan.schema import make_study
@@ -110,10 +112,10 @@ def test_spaces_come_from_the_constructor_and_are_changed_by_study_and_arm() -> 
     beta1 = gan.space["beta1"]
     assert isinstance(beta1, Range)
     assert (beta1.low, beta1.high) == (0.0, math.nextafter(1, 0))  # Adam's are below 1
-    arms = {"ns-gan": {"space": {"beta1": None, "latent_dim": [2, 3]}}, "vae": None}
+    arms = {"ns-gan": {"space": {"beta1": None, "latent_dim": [2, 3]}}, "spherical-vae": None}
     found = read_study(study(arms=arms, space={"learning_rate": {"low": 1e-4, "high": 1e-3}, "beta1": [0.5]}))
     assert found.arm("ns-gan").space == {"latent_dim": Choices((2, 3)), "learning_rate": Range(1e-4, 1e-3)}
-    assert found.arm("vae").space == {"learning_rate": Range(1e-4, 1e-3)}
+    assert found.arm("spherical-vae").space == {"learning_rate": Range(1e-4, 1e-3)}
 
 
 def test_the_default_is_the_first_draw_and_the_others_are_inside() -> None:
@@ -143,6 +145,10 @@ def test_a_draw_depends_on_nothing_but_seed_arm_number_and_option() -> None:
     assert random_draw(0, one, 1) != random_draw(0, one, 2)
 
 
+NAMES = ["learning_rate", "beta1", "beta2", "discriminator_updates", "batch_norm", "penalty_weight"]
+IMAGES = ImageSpec(1, 28, 28)
+
+
 @pytest.mark.parametrize("name", presets())
 def test_presets_are_the_paper(name: str) -> None:
     found = read_study(name)
@@ -158,6 +164,20 @@ def test_presets_are_the_paper(name: str) -> None:
     assert wgan.space["clip"] == Range(1e-3 if wide else 1e-2, 1.0, log=True)
     assert (gan.settings["learning_rate"], gan.settings["beta1"]) == (5e-5, 0)
     assert "beta1" not in wgan.space
+    defaults = {
+        arm.name: [create(arm.model, spec=IMAGES, **arm.settings).settings.get(name) for name in NAMES]
+        for arm in found.arms
+    }
+    assert defaults == {
+        "minimax-gan": [5e-5, 0.0, 0.999, 1, True, None],
+        "ns-gan": [5e-5, 0.0, 0.999, 1, True, None],
+        "lsgan": [2e-4, 0.5, 0.999, 1, True, None],
+        "wgan": [5e-5, 0.0, 0.999, 5, True, None],
+        "wgan-gp": [1e-4, 0.5, 0.999, 5, False, 10.0],
+        "dragan": [1e-4, 0.5, 0.999, 1, True, 10.0],
+        "began": [1e-4, 0.5, 0.999, 5, False, None],
+        "vae": [5e-5, 0.5, None, None, "both", None],
+    }
     variants = ["wgan-adam", "lsgan-lucic", "dragan-lucic", "began-lucic"]
     variant, *others = read_study({"base": name, "arms": variants, "draws": 2}).arms
     for other in others:

@@ -107,7 +107,13 @@ ENTRIES = (
         arxiv="1705.07215",
         year=2017,
         identity={"game": "non_saturating", "penalty": "dragan"},
-        defaults={"penalty_weight": 10.0, "batch_norm": False, "learning_rate": 1e-4, "beta1": 0.5},
+        defaults={
+            "penalty_weight": 10.0,
+            "batch_norm": False,
+            "learning_rate": 1e-4,
+            "beta1": 0.5,
+            "beta2": 0.9,
+        },
         laptop=_ADVERSARIAL_LAPTOP,
     ),
     CatalogueEntry(

@@ -89,8 +89,9 @@ class Discriminator(nn.Module):
         packing: examples m that are judged together, one behind the other in the channels: Lin et al. 2018
             (arXiv 1712.04086).
         kernels: of minibatch discrimination, 0 for none.
-        spectral: divide every weight by its largest singular value, by one step of the power iteration an
-            update: Miyato et al. 2018 (arXiv 1802.05957), Algorithm 1.
+        spectral: divide the weights of linear and convolutional layers by their largest singular value, by
+            one step of the power iteration at each pass in training: Miyato et al. 2018 (arXiv 1802.05957),
+            Algorithm 1, which has one an update.
         outputs: numbers of raw output.
 
     Raises:
@@ -168,6 +169,41 @@ class Discriminator(nn.Module):
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """x (B, *spec.shape), conditions (B, d) → raw output (B/m, outputs)."""
         return self.judge(self.features(x, condition), condition)
+
+
+def autoencoder(
+    kind: AdversaryName,
+    spec: Spec,
+    *,
+    code_dim: int,
+    channels: int,
+    hidden: Sequence[int],
+    batch_norm: bool,
+    batch_norm_decay: float,
+    condition_dim: int = 0,
+) -> tuple[Conditioned | Discriminator, Conditioned]:
+    """An encoder x → code (B, code_dim) and a decoder, code → raw x, both shown conditions (B, d).
+
+    "infogan" are the networks of Lucic et al. for it; others have their discriminator and their generator.
+
+    Raises:
+        DataError: as for `generator`.
+    """
+    norm: dict[str, Any] = {"batch_norm": batch_norm, "batch_norm_decay": batch_norm_decay}
+    if kind != "infogan":
+        widths: dict[str, Any] = {
+            "channels": channels,
+            "hidden": hidden,
+            "condition_dim": condition_dim,
+            **norm,
+        }
+        coder = Discriminator(kind, spec, outputs=code_dim, **widths)
+        return coder, generator(kind, spec, latent_dim=code_dim, **widths)
+    image = _image(kind, spec)
+    shown = replace(image, channels=image.channels + condition_dim)
+    inputs = infogan.code_encoder(shown, code_dim=code_dim, channels=channels, **norm)
+    outputs = infogan.code_decoder(image, code_dim=code_dim + condition_dim, channels=channels, **norm)
+    return Conditioned(inputs, maps=True), Conditioned(outputs, maps=False)
 
 
 def _widened(head: nn.Linear, kernels: int) -> nn.Linear:

@@ -43,6 +43,8 @@ def encoder(
     channels: int,
     activation: ActivationName,
     condition_dim: int = 0,
+    batch_norm: bool = False,
+    batch_norm_decay: float = 0.999,
 ) -> Conditioned:
     """Examples (B, *spec.shape) → raw outputs (B, outputs).
 
@@ -53,6 +55,7 @@ def encoder(
         hidden, activation: of the mlp.
         channels: width of the convolutional networks.
         condition_dim: length of the condition vectors.
+        batch_norm, batch_norm_decay: of the infogan networks.
 
     Raises:
         DataError: a convolutional network for other data than images, or for a side that it cannot halve.
@@ -64,7 +67,13 @@ def encoder(
     image = _image(kind, spec)
     image = replace(image, channels=image.channels + condition_dim)
     if kind == "infogan":
-        network = infogan.discriminator(image, channels=channels, batch_norm=False, outputs=outputs)
+        network = infogan.discriminator(
+            image,
+            channels=channels,
+            batch_norm=batch_norm,
+            batch_norm_decay=batch_norm_decay,
+            outputs=outputs,
+        )
     else:
         network = residual.encoder(image, channels=channels, outputs=outputs)
     return Conditioned(network, maps=True)
@@ -80,13 +89,16 @@ def decoder(
     channels: int,
     activation: ActivationName,
     condition_dim: int = 0,
+    batch_norm: bool = False,
+    batch_norm_decay: float = 0.999,
 ) -> Conditioned:
     """Codes (B, Z) → raw outputs (B, outputs·C, H, W), or (B, outputs·D) for points.
 
     Arguments:
         latent_dim: Z.
         outputs: raw numbers for every channel of an image, or every dimension of a point.
-        kind, spec, hidden, channels, activation, condition_dim: as for `encoder`.
+        kind, spec, hidden, channels, activation, condition_dim, batch_norm, batch_norm_decay: as for
+            `encoder`.
 
     Raises:
         DataError: as for `encoder`.
@@ -99,7 +111,8 @@ def decoder(
             _image(kind, spec),
             latent_dim=inputs,
             channels=channels,
-            batch_norm=False,
+            batch_norm=batch_norm,
+            batch_norm_decay=batch_norm_decay,
             outputs=maps,
             activation=nn.ReLU,
         )

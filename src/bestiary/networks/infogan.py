@@ -1,8 +1,9 @@
 """The InfoGAN-style networks of "Are GANs Created Equal?" (Lucic et al. 2018, arXiv 1711.10337).
 
 With `channels=64` they are the paper's: at 28 × 28 × 1 and a 64-dimensional z the generator has
-6,642,241 parameters, the discriminator 6,559,169 with batch norm and 6,556,865 without. The initial
-values, the leak of 0.2 and batch norm's epsilon of 1e-3 are those of the authors' code.
+6,642,241 parameters, the discriminator 6,559,169 with batch norm and 6,556,865 without, and BEGAN's
+autoencoder 1,073,601 without. The initial values, the leak of 0.2 and batch norm's epsilon of 1e-3 are those
+of the authors' code.
 """
 
 from collections.abc import Callable
@@ -86,6 +87,67 @@ def discriminator(
             norm(nn.BatchNorm1d(16 * channels, EPSILON, momentum)),
             nn.LeakyReLU(LEAK),
             nn.Linear(16 * channels, outputs),
+        )
+    )
+
+
+def code_encoder(
+    spec: ImageSpec,
+    *,
+    code_dim: int,
+    channels: int = 64,
+    batch_norm: bool = False,
+    batch_norm_decay: float = 0.999,
+) -> nn.Sequential:
+    """Image (B, C, H, W) → code (B, code_dim): the first half of BEGAN's autoencoder in the authors' code.
+
+    Raises:
+        DataError: height or width is not divisible by 4.
+    """
+    height, width = _quarter(spec)
+    return _initialised(
+        nn.Sequential(
+            nn.Conv2d(spec.channels, channels, 4, stride=2, padding=1),
+            nn.LeakyReLU(LEAK),
+            nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1),
+            nn.Flatten(),
+            nn.Linear(2 * channels * height * width, code_dim),
+            nn.BatchNorm1d(code_dim, EPSILON, 1 - batch_norm_decay) if batch_norm else nn.Identity(),
+            nn.LeakyReLU(LEAK),
+        )
+    )
+
+
+def code_decoder(
+    spec: ImageSpec,
+    *,
+    code_dim: int,
+    channels: int = 64,
+    batch_norm: bool = False,
+    batch_norm_decay: float = 0.999,
+) -> nn.Sequential:
+    """Code (B, code_dim) → raw image (B, C, H, W), before the sigmoid: the second half.
+
+    Raises:
+        DataError: height or width is not divisible by 4.
+    """
+    height, width = _quarter(spec)
+    momentum = 1 - batch_norm_decay
+    features = 2 * channels * height * width
+
+    def norm(layer: nn.Module) -> nn.Module:
+        return layer if batch_norm else nn.Identity()
+
+    return _initialised(
+        nn.Sequential(
+            nn.Linear(code_dim, features),
+            norm(nn.BatchNorm1d(features, EPSILON, momentum)),
+            nn.LeakyReLU(LEAK),
+            nn.Unflatten(1, (2 * channels, height, width)),
+            nn.ConvTranspose2d(2 * channels, channels, 4, stride=2, padding=1),
+            norm(nn.BatchNorm2d(channels, EPSILON, momentum)),
+            nn.LeakyReLU(LEAK),
+            nn.ConvTranspose2d(channels, spec.channels, 4, stride=2, padding=1),
         )
     )
 

@@ -37,7 +37,8 @@ class Game:
         """What a discriminator at its best says of how far model and data are apart, 0 where equal.
 
         The Jensen–Shannon divergence in nats for cross-entropy, ⅛ ∫ (p − q)²/(p + q) for least squares, the
-        critic's difference of means for Wasserstein. A worse discriminator says less.
+        critic's difference of means for Wasserstein. A worse discriminator says less; a critic whose slope is
+        held by a penalty alone, and not at 1, may say more.
         """
         return self.scale * (self.equilibrium - discriminator_cost)
 

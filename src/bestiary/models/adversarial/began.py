@@ -13,7 +13,7 @@ from bestiary.models.adversarial.base import AdversarialModel, Departures
 from bestiary.models.base import Clock, Move, Player, Step
 from bestiary.models.inputs import condition_dim
 from bestiary.models.optimizers import GameOptimizerName, named_optimizer
-from bestiary.networks.adversaries import AdversaryName, Discriminator, default_network, generator
+from bestiary.networks.adversaries import AdversaryName, autoencoder, default_network, generator
 
 
 class BEGAN(AdversarialModel):
@@ -35,11 +35,12 @@ class BEGAN(AdversarialModel):
         *BEGAN: Boundary Equilibrium Generative Adversarial Networks* (Berthelot et al., 2017), arXiv
         1703.10717: §3.3–3.5. *Are GANs Created Equal?* (Lucic et al., 2018), arXiv 1711.10337: networks.
 
-    Departures: the networks of Lucic et al., whose autoencoder has the discriminator as its encoder and the
-    generator as its decoder, both without batch norm, so that they compare with the other games'; where
-    data have conditions, generator, encoder and decoder are shown them, of which the paper has none; the
-    learning rate is constant, where the paper halves it when M stalls. Lucic et al.'s code does not keep k
-    within [0, 1]; the paper and this do.
+    Departures: the networks of Lucic et al., so that they compare with the other games', whose autoencoder is
+    smaller than their discriminator (1,073,601 parameters at 28 × 28); of other networks the autoencoder has
+    the discriminator as its encoder and the generator as its decoder. Where data have conditions, generator,
+    encoder and decoder are shown them, of which the paper has none; the learning rate is constant, where the
+    paper halves it when M stalls. Lucic et al.'s code does not keep k within [0, 1], and moves it after every
+    step of the discriminator too, by both losses anew; here as in the paper it is, and moves once a round.
 
     Arguments:
         spec: of images or points, with conditions or without.
@@ -51,11 +52,12 @@ class BEGAN(AdversarialModel):
         latent_dim: Z, and the length of the autoencoder's codes.
         channels: width of the convolutional networks.
         hidden: units of the mlp networks.
-        batch_norm_decay: of the moving averages of the generator's batch norm.
+        batch_norm: batch norm in the autoencoder.
+        batch_norm_decay: of batch norm's moving averages, which samples are drawn with.
         optimizer: of both players.
         learning_rate, beta1, beta2: of both players; RMSProp has no betas.
         discriminator_updates: of the autoencoder in each round, to one of the generator.
-        departures: "lucic" for that of Lucic et al.'s code named above, to repeat their study.
+        departures: "lucic" for those of Lucic et al.'s code named above, to repeat their study.
         batch_size: examples per update.
         ema_half_life: of an average of the generator's weights, in examples; none by default.
 
@@ -77,6 +79,7 @@ class BEGAN(AdversarialModel):
         latent_dim: Annotated[int, Ge(1)] = 64,
         channels: Annotated[int, Ge(1)] = 64,
         hidden: Sequence[Annotated[int, Ge(1)]] = (128, 128),
+        batch_norm: bool = False,
         batch_norm_decay: Annotated[float, Ge(0), Lt(1)] = 0.999,
         optimizer: GameOptimizerName = "adam",
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 1e-4,
@@ -93,7 +96,7 @@ class BEGAN(AdversarialModel):
         self.discriminator_updates = discriminator_updates
         self._optimizer = named_optimizer(optimizer, learning_rate, betas=(beta1, beta2))
         self._ema = ema_half_life
-        self._bounded = departures == "none"
+        self._as_lucic = departures == "lucic"
         widths: dict[str, Any] = {
             "channels": channels,
             "hidden": hidden,
@@ -101,11 +104,13 @@ class BEGAN(AdversarialModel):
             "condition_dim": condition_dim(spec),
         }
         self.generator = generator(kind, spec, latent_dim=latent_dim, **widths)
-        self.encoder = Discriminator(kind, spec, batch_norm=False, outputs=latent_dim, **widths)
-        self.decoder = generator(kind, spec, latent_dim=latent_dim, batch_norm=False, **widths)
+        self.encoder, self.decoder = autoencoder(
+            kind, spec, code_dim=latent_dim, batch_norm=batch_norm, **widths
+        )
         self.k: Tensor
         self.register_buffer("k", torch.zeros(()))
         self._real = self._fake = torch.zeros(())
+        self._discriminator_steps = 0
 
     @classmethod
     def tiny(cls, spec: Spec) -> Self:
@@ -127,8 +132,14 @@ class BEGAN(AdversarialModel):
         The generator sees the last real batch where it needs conditions.
         """
         shown: Literal["same", "none"] = "none" if self.spec.condition is None else "same"
+        self._discriminator_steps = 0
         return [
-            Move("discriminator", self.discriminator_cost, times=self.discriminator_updates),
+            Move(
+                "discriminator",
+                self.discriminator_cost,
+                times=self.discriminator_updates,
+                after=self.balance_anew if self._as_lucic else None,
+            ),
             Move("generator", self.generator_cost, batch=shown, after=self.balance),
         ]
 
@@ -140,6 +151,7 @@ class BEGAN(AdversarialModel):
         real_loss = self.copying_loss(step.x, condition).mean()
         fake_loss = self.copying_loss(fake, condition).mean()
         self._real = real_loss.detach()
+        self._judged = (step.x, fake, condition)
         return {
             "loss": real_loss - self.k * fake_loss,
             "copying_data": real_loss,
@@ -157,8 +169,20 @@ class BEGAN(AdversarialModel):
     def balance(self) -> None:
         """Move k, in the proportion λ_k, by what the samples' loss lacks to γ times the data's."""
         self.k.add_(self.balance_rate * self._surplus())
-        if self._bounded:
+        if not self._as_lucic:
             self.k.clamp_(0, 1)
+
+    def balance_anew(self) -> None:
+        """Move k by the losses of the examples that the discriminator has just learned from.
+
+        In Lucic et al.'s code the last step of a round moves k after the generator's, which `balance` does.
+        """
+        self._discriminator_steps += 1
+        if self._discriminator_steps % self.discriminator_updates:
+            x, fake, condition = self._judged
+            self._real = self.copying_loss(x, condition).mean()
+            self._fake = self.copying_loss(fake, condition).mean()
+            self.balance()
 
     def _surplus(self) -> Tensor:
         return self.diversity_ratio * self._real - self._fake

@@ -56,15 +56,17 @@ class GAN(AdversarialModel):
 
     Departures: none in the games. The networks are by default those of Lucic et al., who compared the games
     on equal terms, since each paper's own serve no comparison. Lucic et al.'s code squares the sigmoid of D
-    in LSGAN and penalises the slope of the sigmoid in DRAGAN; here as in the papers it is the raw output.
-    Wasserstein clips after every step, as the paper; its code trains the critic longer at first.
+    in LSGAN and penalises the slope of the sigmoid in DRAGAN; here as in the papers it is the raw output. It
+    also takes √(‖g‖² + .0001) for a slope. Wasserstein clips after every step, as the paper; its code trains
+    the critic longer at first. Slopes are by images on [0, 1]: papers whose images are on [−1, 1], as the
+    networks dcgan and resnet see them, have half of ours, and their λ is half of the one that means the same.
 
     Arguments:
         spec: of images or points, with conditions or without.
         game: which costs; each is defined in `bestiary.objectives.games`.
         penalty: on slopes of D that are not 1: "gradient" between data and samples (WGAN-GP), "dragan"
             around the data.
-        penalty_weight: λ; None for the papers' 10.
+        penalty_weight: λ of a penalty; None for the papers' 10.
         clip: every weight of D is kept within ± this after each of its steps.
         network: "infogan", "dcgan" or "resnet" (images), "mlp" (anything), the small
             networks of two protocols, "maxout" (PacGAN's points) and "metz-quarter" or "metz-half"
@@ -77,11 +79,11 @@ class GAN(AdversarialModel):
         batch_norm: batch norm in the discriminator.
         batch_norm_decay: of batch norm's moving averages, which samples are drawn with.
         conditioning: of D, where the data have conditions; G is shown them beside z.
-        packing: number of examples that D judges together, a divisor of the batch size.
+        packing: number of examples that D judges together, a divisor of half the batch size or less.
         minibatch_discrimination: number of kernels by which D compares the examples of a batch, 0 for none;
             the paper's is 100.
         feature_matching: G brings the means of D's last hidden layer together, in place of its own cost.
-        spectral_norm: of all weights of D.
+        spectral_norm: of the linear and convolutional layers of D; its paper has no batch norm beside it.
         departures: "lucic" for those of Lucic et al.'s code named above, to repeat their study.
         label_smoothing: how far below 1 the target of real examples is, for games of cross-entropy.
         optimizer: of both players.
@@ -131,13 +133,17 @@ class GAN(AdversarialModel):
         super().__init__(spec, prior=prior, latent_dim=latent_dim, batch_size=batch_size)
         kind = default_network(spec) if network == "auto" else network
         self.game = GAMES[game]
+        _check_effect(spec, game, penalty, penalty_weight, departures, conditioning)
         if label_smoothing and game in ("least_squares", "wasserstein"):
             raise OptionError(
                 f"label_smoothing: found {label_smoothing} for game={game}, which has no labels to smooth:"
                 " wanted 0, or a game of cross-entropy"
             )
-        if batch_size % packing:
-            raise OptionError(f"packing: found {packing}, wanted a divisor of the batch size {batch_size}")
+        if batch_size % packing or batch_size < 2 * packing:
+            raise OptionError(
+                f"packing: found {packing}, wanted a divisor of the batch size {batch_size} that leaves two"
+                " packs or more"
+            )
         # DRAGAN's noise has the deviation of a whole batch
         self.batch_coupled = (
             packing > 1 or minibatch_discrimination > 0 or feature_matching or penalty == "dragan"
@@ -184,11 +190,19 @@ class GAN(AdversarialModel):
         return cls(spec, **settings)
 
     def initialise(self, batch: Batch) -> None:
-        """Minibatch discrimination's scales and biases, from what the first batch looks like to D."""
-        if self.discriminator.kernels is not None:
-            self.discriminator.kernels.initialise(
-                self.discriminator.features(batch.x, self.vectors(batch.condition, len(batch)))
-            )
+        """Minibatch discrimination's scales and biases, from what D in training makes of the first batch.
+
+        By batch norm's averages, which have seen nothing yet, features would be a hundred times smaller.
+        """
+        kernels, vectors = self.discriminator.kernels, self.vectors(batch.condition, len(batch))
+        if kernels is None:
+            return
+        averages = {name: buffer.clone() for name, buffer in self.discriminator.named_buffers()}
+        self.discriminator.train()
+        kernels.initialise(self.discriminator.features(batch.x, vectors))
+        self.discriminator.eval()
+        for name, buffer in self.discriminator.named_buffers():
+            buffer.copy_(averages[name])
 
     def players(self) -> Mapping[str, Player]:
         """Discriminator and generator, each with its optimiser."""
@@ -238,17 +252,19 @@ class GAN(AdversarialModel):
         return terms
 
     def slope(self, step: Step, fake: Tensor, condition: Tensor | None) -> Tensor:
-        """‖∇D(x̂)‖ of each example, shape (B/m,), where the penalty looks at it."""
+        """‖∇D(x̂)‖ of each pack of m examples, shape (B/m,), where the penalty looks at it."""
         u = step.uniform(*(1 for _ in self.spec.shape))
+        u = u[:: self.packing].repeat_interleave(self.packing, 0)  # one for all that are judged together
         if self.penalty == "gradient":
             x = penalties.between(step.x, fake, u)
         else:
             x = penalties.around(step.x, step.uniform(*self.spec.shape), u)
         x = x.detach().requires_grad_()
         output = self.discriminate(x, condition)
-        if self._as_lucic and self.penalty == "dragan":
-            return (penalties.slopes(output.sigmoid(), x).square() + 1e-4).sqrt()
-        return penalties.slopes(output, x)
+        if not self._as_lucic:
+            return penalties.slopes(output, x)
+        judged = output.sigmoid() if self.penalty == "dragan" else output
+        return (penalties.slopes(judged, x).square() + 1e-4).sqrt()
 
     def generator_cost(self, step: Step) -> dict[str, Tensor]:
         """J_G, or the squared distance between mean features of data and of samples."""
@@ -280,3 +296,33 @@ class GAN(AdversarialModel):
                 rows = ((rows + torch.arange(self.packing, device=x.device)) % len(x)).flatten()
                 x, vectors = x[rows], None if vectors is None else vectors[rows]
             return self.discriminate(x, vectors).squeeze(1)
+
+
+def _check_effect(
+    spec: Spec,
+    game: GameName,
+    penalty: PenaltyName,
+    penalty_weight: float | None,
+    departures: Departures,
+    conditioning: ConditioningName,
+) -> None:
+    """Refuse options that would do nothing.
+
+    Raises:
+        OptionError: one of them.
+    """
+    if penalty == "none" and penalty_weight is not None:
+        raise OptionError(
+            f"penalty_weight: found {penalty_weight:g} without a penalty: leave it out, or choose"
+            " penalty=gradient or dragan"
+        )
+    if departures == "lucic" and penalty == "none" and game != "least_squares":
+        raise OptionError(
+            f"departures: found 'lucic' for game={game} without a penalty, which that code plays as its"
+            " paper: leave it out"
+        )
+    if conditioning == "projection" and spec.condition is None:
+        raise OptionError(
+            "conditioning: found 'projection' for data without conditions: leave it out, or load data with"
+            " conditions"
+        )

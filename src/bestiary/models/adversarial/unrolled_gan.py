@@ -71,6 +71,8 @@ class UnrolledGAN(GAN):
                     f"{name}: found {self.settings[name]!r}, which cannot be unrolled here, wanted {wanted!r}"
                 )
         self.unrolling_steps, self.first_order = unrolling_steps, first_order
+        # the steps ahead are taken by the mean of a whole batch
+        self.batch_coupled = self.batch_coupled or unrolling_steps > 0
 
     def moves(self, clock: Clock) -> Sequence[Move]:
         """The discriminator's step, and the generator's on the same batch."""

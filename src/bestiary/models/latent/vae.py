@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adagrad, Adam
 
-from bestiary.config import Ge, Gt, Le, Search
+from bestiary.config import Ge, Gt, Le, Lt, Search
 from bestiary.data.specs import ImageSpec, Spec
 from bestiary.distributions.observation import ObservationName, observation
 from bestiary.distributions.posteriors import Posterior, PosteriorHead, PosteriorName
@@ -48,16 +48,22 @@ class VAE(DecoderModel):
         *VAE with a VampPrior* (Tomczak & Welling, 2018), arXiv 1705.07120: mixtures as priors.
         *Improved Variational Inference with Inverse Autoregressive Flow* (Kingma et al., 2016), arXiv
         1606.04934: flows as posteriors.
+        *Are GANs Created Equal?* (Lucic et al., 2018), arXiv 1711.10337: the infogan networks, with
+        likelihood="bernoulli", and batch norm in the decoder at least.
 
     Departures: the likelihood of grey images is a discretised logistic, since a Bernoulli on grey levels
     is the likelihood of nothing; weights start Glorot-uniform instead of N(0, 0.01²), with which deeper
-    networks start dead; the weak prior on the weights is left out.
+    networks start dead; the weak prior on the weights is left out. Tomczak & Welling have another optimiser
+    (Adam of normalised gradients) and a log-variance within [−6, 2]; Lucic et al. σ = 1e-6 + softplus, here
+    exp.
 
     Arguments:
         spec: images or points.
         network: "mlp"; "infogan", the convolutional networks that the GANs use; or "residual".
         hidden, activation: the mlp's layers, mirrored in the decoder.
         channels: width of the convolutional networks.
+        batch_norm: in which of the infogan networks: "none", "decoder" or "both".
+        batch_norm_decay: of batch norm's moving averages.
         latent_dim: Z.
         likelihood: p(x|z); "auto" is bernoulli for binary images, discretised_logistic for grey and
             colour images, gaussian for points.
@@ -70,6 +76,7 @@ class VAE(DecoderModel):
         warmup: epochs over which the weight of the divergence rises from 0 to 1.
         draw_noise: whether `sample` draws from p(x|z); otherwise it shows the mean of it, as papers do.
         optimizer, learning_rate: Adagrad in the paper.
+        beta1: of Adam.
         epsilon: of the optimiser, beside the root of the second moments.
         schedule: "constant", or "burda", the stages of Burda et al. (2016): a factor of 10^{−i/7} on the
             learning rate for 3^i epochs, i = 0 … 7.
@@ -77,7 +84,7 @@ class VAE(DecoderModel):
         batch_size: examples per update.
 
     Raises:
-        OptionError: kl="analytic" without a closed form.
+        OptionError: kl="analytic" without a closed form; batch norm in other networks than infogan.
 
     Example:
         >>> model = VAE(ImageSpec(1, 28, 28), latent_dim=2)
@@ -93,6 +100,8 @@ class VAE(DecoderModel):
         hidden: Sequence[Annotated[int, Ge(1)]] = (500,),
         activation: ActivationName = "tanh",
         channels: Annotated[int, Ge(1)] = 64,
+        batch_norm: Literal["none", "decoder", "both"] = "none",
+        batch_norm_decay: Annotated[float, Ge(0), Lt(1)] = 0.999,
         latent_dim: Annotated[int, Ge(1)] = 20,
         likelihood: Literal["auto"] | ObservationName = "auto",
         sigma: Annotated[float, Gt(0)] | None = None,
@@ -104,6 +113,7 @@ class VAE(DecoderModel):
         draw_noise: bool = False,
         optimizer: Literal["adagrad", "adam"] = "adagrad",
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 0.02,
+        beta1: Annotated[float, Ge(0), Lt(1)] = 0.9,
         epsilon: Annotated[float, Gt(0)] = 1e-8,
         schedule: Literal["constant", "burda"] = "constant",
         anneal: Annotated[float, Ge(0), Le(1)] = 0.0,
@@ -126,12 +136,28 @@ class VAE(DecoderModel):
             "channels": channels,
             "activation": activation,
             "condition_dim": self.context_dim(spec),
+            "batch_norm_decay": batch_norm_decay,
         }
-        self.encoder = encoder(network, spec, self.head.outputs, **coder)
-        self.decoder = decoder(network, spec, self.observation.outputs, latent_dim=latent_dim, **coder)
+        if batch_norm != "none" and network != "infogan":
+            raise OptionError(
+                f"batch_norm: found {batch_norm!r} with network={network}, wanted network=infogan"
+            )
+        self.encoder = encoder(network, spec, self.head.outputs, batch_norm=batch_norm == "both", **coder)
+        self.decoder = decoder(
+            network,
+            spec,
+            self.observation.outputs,
+            latent_dim=latent_dim,
+            batch_norm=batch_norm != "none",
+            **coder,
+        )
         self.prior = self._make_prior(prior, components)
-        method = Adagrad if optimizer == "adagrad" else Adam
-        self._optimizer = partial(method, lr=learning_rate, eps=epsilon, fused=True)
+        common: dict[str, Any] = {"lr": learning_rate, "eps": epsilon, "fused": True}
+        self._optimizer = (
+            partial(Adagrad, **common)
+            if optimizer == "adagrad"
+            else partial(Adam, betas=(beta1, 0.999), **common)
+        )
         self._staged, self._anneal = schedule == "burda", anneal
 
     @classmethod
