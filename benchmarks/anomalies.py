@@ -40,8 +40,8 @@ class Row:
     """A model at its laptop settings, changed by `settings`, and its budget on one class and on all."""
 
     model: str
-    one_class: str = "20 epochs"
-    all_classes: str = "10 epochs"
+    one_class: str = "10 epochs"
+    all_classes: str = "3 epochs"
     treatment: str = ""
     settings: dict = field(default_factory=dict)
 
