@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bestiary.data import ArraySplit, Batch, BatchOrder, EndlessSplit, load_data
+from bestiary.data.splits import flat_parts
 from bestiary.errors import DataError
 
 
@@ -22,6 +23,23 @@ class TestArraySplit:
         x = ArraySplit(k, levels=17).take(torch.tensor([3, 0, 3])).x
         assert x.dtype == torch.float32
         assert torch.equal(x * 16, torch.from_numpy(k[[3, 0, 3]]).float())
+
+    def test_what_are_no_levels_is_one_line(self):
+        with pytest.raises(
+            DataError, match="x: found float32 for images of 256 levels, wanted whole numbers"
+        ):
+            ArraySplit(np.random.rand(3, 1, 4, 4).astype(np.float32), levels=256)
+        with pytest.raises(DataError, match="x: found levels from 0 to 200, wanted them from 0 to 15"):
+            ArraySplit(np.array([0, 200], dtype=np.uint8).reshape(2, 1, 1, 1), levels=16)
+
+    def test_points_are_what_networks_compute_with(self):
+        assert ArraySplit(np.random.rand(3, 2), levels=None)[0].x.dtype == torch.float32
+
+    def test_rows_come_in_parts_of_few_numbers(self):
+        split = ArraySplit(levels(), levels=17)
+        parts = list(flat_parts(split, numbers=50))
+        assert [len(part) for part in parts] == [3, 3, 3, 1]
+        assert torch.equal(torch.cat(parts), split[:].x.flatten(1))
 
     @pytest.mark.parametrize(
         ("index", "rows"),

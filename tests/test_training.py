@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,15 +24,16 @@ from torch.optim import SGD
 from bestiary.catalogue import create
 from bestiary.data.specs import ImageSpec, PointSpec
 from bestiary.errors import DataError, OptionError, RunError
+from bestiary.metrics.results import Score
 from bestiary.models import Clock, Model, Move, Player
 from bestiary.randomness import forked_randomness
-from bestiary.runs import load, train
+from bestiary.runs import load, open_run, train
 from bestiary.testing import random_data
 from bestiary.training.budget import Budget, parse_budget
 from bestiary.training.checkpoint import newest
 from bestiary.training.compilation import choose_compilation
 from bestiary.training.ema import Averages
-from bestiary.training.loop import Training
+from bestiary.training.loop import DivergedError, Training, _Cost
 from bestiary.training.ranks import Ranks
 from bestiary.training.runtime import Runtime, choose_runtime
 
@@ -227,6 +229,87 @@ def test_scores_and_pictures_while_training_are_of_the_model_that_would_be_loade
     assert torch.equal(seen[-1][2], load(run.folder, model=Counter).a)
     last = [load(r.folder, model=Counter, averaged=False).a for r in (whole, run)]
     assert torch.equal(*last)  # the training went on from its own weights
+
+
+def test_costs_that_are_looked_at_late_are_judged_by_when_they_were_met(monkeypatch):
+    """On devices that run ahead of Python many costs are looked at together, the first ones among them."""
+    work = training(Counter(POINTS), random_data(POINTS))
+    look = Training._look_at_costs
+    monkeypatch.setattr(Training, "_look_at_costs", lambda self: None)
+    for _ in range(20):
+        work.round()
+    work._in_flight = [each._replace(value=each.value * 0 + 5e6) for each in work._in_flight]
+    look(work)
+    assert work.largest_first_cost["a"] == 5e6
+    work._in_flight = [_Cost("a", 100, 3, 12, torch.tensor(torch.nan))]
+    with pytest.raises(DivergedError, match="is nan in round 3, after 12 examples"):
+        look(work)
+
+
+def test_dropout_and_steps_draw_other_numbers():
+    seen = []
+
+    class Draws(Counter):
+        def cost(self, player, step):
+            seen.append((torch.rand(3), step.uniform(3)[0]))
+            return super().cost(player, step)
+
+    training(Draws(POINTS), random_data(POINTS)).round()
+    assert not any(torch.equal(a, b) for a, b in seen)
+
+
+def test_data_without_a_fingerprint_cannot_change_under_a_run(tmp_path):
+    data = replace(random_data(POINTS), fingerprint="", source="", name="mine")
+    train(Counter(POINTS), data, budget="4 rounds", out=tmp_path / "r", until=0.5)
+    other = replace(random_data(POINTS, seed=5), fingerprint="", source="", name="mine")
+    with pytest.raises(RunError, match=r"data\.fingerprint"):
+        train(Counter(POINTS), other, budget="4 rounds", out=tmp_path / "r", resume=True)
+    assert (
+        train(Counter(POINTS), data, budget="4 rounds", out=tmp_path / "r", resume=True).status == "finished"
+    )
+    with pytest.raises(
+        DataError, match="data: those of this run, 'mine', came from code, wanted them as `data=`"
+    ):
+        open_run(tmp_path / "r").data  # noqa: B018
+
+
+def test_a_score_that_is_not_finite_is_null_and_loses_nothing(tmp_path):
+    bad = Score(math.nan, math.inf, 3, 0, "bad[n=3]")
+    run = train(
+        Counter(POINTS),
+        random_data(POINTS),
+        budget="5 rounds",
+        out=tmp_path / "r",
+        score=lambda _: {"bad": bad},
+    )
+    assert run.status == "finished"
+    assert {(line["value"], line["error"]) for line in run.scores()} == {(None, None)}
+
+
+def test_memory_that_runs_out_between_rounds_is_not_blamed_on_the_batch(tmp_path):
+    def score(model):
+        raise MemoryError
+
+    with pytest.raises(
+        RunError, match="out of memory while samples were drawn or scored; what was learned is"
+    ):
+        train(Counter(POINTS), random_data(POINTS), budget="5 rounds", out=tmp_path / "r", score=score)
+    assert open_run(tmp_path / "r").state["clock"]["rounds"] == 1
+    assert _newest(tmp_path / "r").exists()
+
+
+def test_a_checkpoint_that_was_moved_aside_comes_back_and_leftovers_go(tmp_path):
+    run = train(Counter(POINTS), random_data(POINTS), budget="4 rounds", out=tmp_path / "r", until=0.5)
+    newest = _newest(run.folder)
+    for folder in newest.parent.iterdir():
+        if folder != newest:
+            shutil.rmtree(folder)
+    aside = newest.rename(newest.with_name(f".{newest.name}.old"))
+    (newest.parent / ".00000099.12345").mkdir()
+    train(Counter(POINTS), random_data(POINTS), budget="4 rounds", out=tmp_path / "r", resume=True)
+    assert not aside.exists()
+    assert not list(newest.parent.glob(".*"))
+    assert load(tmp_path / "r", model=Counter).a.isfinite().all()
 
 
 class Explodes(Counter):

@@ -64,8 +64,8 @@ def measure(options, found, keep):
             "curves": curves,
         }
         if options.coverage:
-            scores = bestiary.evaluate(run, data, metrics=["coverage"], n=2000, split="validation")
-            found[name]["coverage"] = {s.protocol: [round(s.value, 4), s.error] for s in scores.values()}
+            scores = bestiary.evaluate(run, data, metrics=["manifold"], n=2000, split="validation")
+            found[name]["coverage"] = {s.protocol: [round(s.value, 4), s.error] for s in (scores["coverage"],)}
         keep()
 
 

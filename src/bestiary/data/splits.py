@@ -3,6 +3,7 @@
 Data sit in memory (or in a memory-mapped file) as uint8 levels; a batch is an index, not a worker.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -115,7 +116,8 @@ class ArraySplit(Split):
         seed: of the fixed draw, which is also what "dynamic" gives without a generator.
 
     Raises:
-        DataError: a condition without labels, or anything but images to binarise.
+        DataError: a condition without labels, anything but images to binarise, or images that are no levels
+            from 0 to L−1.
     """
 
     def __init__(
@@ -134,7 +136,7 @@ class ArraySplit(Split):
         if binarise != "none" and levels is None:
             raise DataError(f"binarise: found {binarise!r}, but these data are no images")
         self.labels = labels
-        self._x: NDArray[Any] = np.asarray(x)
+        self._x: NDArray[Any] = _examples(x, levels)
         self._rows = rows
         self._levels = levels
         self._conditional = conditional
@@ -182,6 +184,24 @@ class ArraySplit(Split):
             k = self._stored(np.arange(start, min(start + 4096, len(self))))
             binary[start : start + 4096] = draw.integers(self._levels - 1, size=k.shape, dtype=np.uint8) < k
         return binary
+
+
+def _examples(x: NDArray[Any] | Tensor, levels: int | None) -> NDArray[Any]:
+    """Levels of images, checked, without a copy; float64 points as float32, which networks compute with."""
+    found: NDArray[Any] = np.asarray(x)
+    if levels is None:
+        return found.astype(np.float32) if found.dtype == np.float64 else found
+    if found.dtype.kind not in "bui":
+        raise DataError(
+            f"x: found {found.dtype} for images of {levels} levels, wanted whole numbers from 0 to"
+            f" {levels - 1}"
+        )
+    bytes_are_levels = levels >= 256 and found.dtype == np.uint8
+    if found.size and not bytes_are_levels and not (found.min() >= 0 and found.max() < levels):
+        raise DataError(
+            f"x: found levels from {found.min()} to {found.max()}, wanted them from 0 to {levels - 1}"
+        )
+    return found
 
 
 class EndlessSplit(Split):
@@ -254,6 +274,24 @@ class Data:
     options: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     factors: Factors | None = None
+
+
+def flat_parts(split: Split, numbers: int = 2**26) -> Iterator[Tensor]:
+    """All examples of a split with an end as rows (m, d), a part of at most so many numbers at a time."""
+    dimensions = max(1, split.take(torch.arange(1)).x.numel())
+    for batch in split.batches(max(1, numbers // dimensions)):
+        yield batch.x.flatten(1)
+
+
+def digest_of_examples(data: Data, n: int = 256) -> str:
+    """A SHA-256 of some examples of every split: a fingerprint for data that came without one."""
+    found = hashlib.sha256()
+    for split in (data.train, data.validation, data.test):
+        batch = split.spread(n)
+        found.update(str((split.endless or len(split), batch.x.dtype, tuple(batch.x.shape))).encode())
+        for part in (batch.x, batch.condition):
+            found.update(b"" if part is None else part.contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def split_to_fit(data: Split | Data) -> Split:

@@ -1,13 +1,14 @@
 """Does a model replay its training set? Nearest neighbours in train against the same in held-out data."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
 from bestiary.metrics.distances import MEMORY
 from bestiary.metrics.features import Array, protocol
-from bestiary.metrics.neighbours import nearest_neighbours
+from bestiary.metrics.neighbours import nearest_in_parts
 from bestiary.metrics.results import Score
 
 
@@ -23,7 +24,12 @@ class Memorisation(Score):
 
 
 def memorisation(
-    *, train: Array, held_out: Array, fake: Array, embedding: str = "features", memory: int = MEMORY
+    *,
+    train: Array | Iterator[Array],
+    held_out: Array,
+    fake: Array,
+    embedding: str = "features",
+    memory: int = MEMORY,
 ) -> Memorisation:
     """Are samples nearer to the training data than to data of the same law that the model never saw?
 
@@ -39,7 +45,8 @@ def memorisation(
     blurred images are near everything.)
 
     Arguments:
-        train, held_out: features (n, d) of the same law: the split the model was trained on, and another.
+        train, held_out: features (n, d) of the same law: the split the model was trained on, which may come
+            a part at a time, and another.
         fake: features (m, d) of samples.
         embedding: what the features are, for the protocol's name.
         memory: bytes to keep to, as in `nearest_neighbours`.
@@ -47,13 +54,15 @@ def memorisation(
     Raises:
         DataError: wrong shapes, different d, values that are not finite, or empty sets.
     """
-    to_train, in_train = nearest_neighbours(queries=fake, references=train, memory=memory)
-    to_held_out, in_held_out = nearest_neighbours(queries=fake, references=held_out, memory=memory)
-    m, n_train, n_held_out = len(to_train), len(train), len(held_out)
-    n = n_train + n_held_out
-    nearer = ((to_held_out - to_train).sign().squeeze(1) + 1) / 2  # 1 train, 0 held out, ½ a tie
-    train_counts = torch.bincount(in_train.squeeze(1), weights=nearer, minlength=n_train)
-    held_out_counts = torch.bincount(in_held_out.squeeze(1), weights=1 - nearer, minlength=n_held_out)
+    parts = train if isinstance(train, Iterator) else iter([train])
+    to_train, in_train, n_train = nearest_in_parts(queries=fake, parts=parts, memory=memory)
+    to_held_out, in_held_out, n_held_out = nearest_in_parts(
+        queries=fake, parts=iter([held_out]), memory=memory
+    )
+    m, n = len(to_train), n_train + n_held_out
+    nearer = ((to_held_out - to_train).sign() + 1) / 2  # 1 train, 0 held out, ½ a tie
+    train_counts = torch.bincount(in_train, weights=nearer, minlength=n_train)
+    held_out_counts = torch.bincount(in_held_out, weights=1 - nearer, minlength=n_held_out)
     counts = torch.cat([train_counts, held_out_counts])  # samples whose nearest neighbour each example is
     share, chance = nearer.mean().item(), n_train / n
     permuted = n_train * n_held_out / (n * (n - 1)) * (counts - counts.mean()).square().sum().item() / m**2

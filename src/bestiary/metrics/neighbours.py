@@ -1,5 +1,7 @@
 """Nearest neighbours in feature space, in chunks: no N × M matrix, whatever N and M."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -50,6 +52,30 @@ def nearest_neighbours(
             best.offer(rows, Block(of_queries, of_references, rows, columns).lower, columns.start)
     squares, indices = _settled(best, of_queries, of_references, k, size, others=False)
     return squares.sqrt_(), indices
+
+
+def nearest_in_parts(
+    *, queries: Array, parts: Iterable[Array], memory: int = MEMORY
+) -> tuple[Tensor, Tensor, int]:
+    """As `nearest_neighbours` with k = 1, of references that come a part (m_i, d) at a time.
+
+    Returns:
+        Distances (n,), indices into all references (n,), and the number of these.
+
+    Raises:
+        DataError: as `nearest_neighbours`; no references at all.
+    """
+    distances = torch.full((len(queries),), torch.inf, dtype=torch.float64)
+    indices, total = torch.zeros(len(queries), dtype=torch.int64), 0
+    for part in parts:
+        found, where = nearest_neighbours(queries=queries, references=part, memory=memory)
+        nearer = found[:, 0] < distances
+        distances = torch.where(nearer, found[:, 0], distances)
+        indices = torch.where(nearer, where[:, 0] + total, indices)
+        total += len(part)
+    if not total:
+        raise DataError("references: found none, wanted at least one example")
+    return distances, indices, total
 
 
 def neighbours_within(points: Points, k: int, *, memory: int = MEMORY) -> tuple[Tensor, Tensor]:

@@ -120,12 +120,17 @@ def _unbroken(words: str) -> str:
     return text(words.replace("< ", "<\u00a0"))
 
 
+def _pictures(run: Path) -> list[Path]:
+    """Those of a run by the number of examples, which may have any number of digits."""
+    return sorted((run / "samples").glob("*.png"), key=lambda path: (len(path.stem), path.stem))
+
+
 def _samples(analysis: Analysis, folder: Path) -> str:
     """The last picture that the training of each arm's first re-trained winner has left."""
     panels = []
     for arm in ordered(analysis):
         rows = [row for row in analysis.results.retrained if row.arm == arm.name and row.status == "finished"]
-        found = [path for row in rows[:1] for path in sorted((folder / row.folder / "samples").glob("*.png"))]
+        found = [path for row in rows[:1] for path in _pictures(folder / row.folder)]
         if found:
             data = base64.b64encode(found[-1].read_bytes()).decode("ascii")
             label = text(f"Samples of {arm.name}'s winner")

@@ -10,6 +10,7 @@ scores.jsonl        one line per score
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,8 +26,8 @@ from bestiary.allocator import keep_freed_memory
 from bestiary.config import plain, resolve
 from bestiary.data.load import load_data
 from bestiary.data.specs import ImageSpec, PointSpec, SequenceSpec, Spec, spec_from_dict, spec_to_dict
-from bestiary.data.splits import Data
-from bestiary.errors import BestiaryError, OptionError, RunError
+from bestiary.data.splits import Data, digest_of_examples
+from bestiary.errors import BestiaryError, DataError, OptionError, RunError
 from bestiary.models.base import Model
 from bestiary.models.latent.fitted_prior import FITTED_PRIORS, FittedPrior
 from bestiary.randomness import forked_randomness
@@ -70,7 +71,7 @@ class RunConfig:
                 "name": data.name,
                 "source": data.source,
                 "options": plain(data.options),
-                "fingerprint": data.fingerprint,
+                "fingerprint": data.fingerprint or digest_of_examples(data),
                 "spec": spec_to_dict(data.spec),
             },
             budget=str(budget),
@@ -167,8 +168,11 @@ class Run:
         """What the run was trained on, loaded anew.
 
         Raises:
-            DataError: the data are missing or damaged.
+            DataError: the data are missing or damaged, or came from code.
         """
+        if not self.config.data["source"]:
+            name = self.config.data["name"]
+            raise DataError(f"data: those of this run, {name!r}, came from code, wanted them as `data=`")
         return load_data(self.config.data["source"], **self.config.data["options"])
 
     def log(self) -> list[dict[str, Any]]:
@@ -199,9 +203,17 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:
-    """Add one object to a file of JSON lines."""
+    """Add one object to a file of JSON lines; numbers that are not finite, which JSON has not, are null."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line, allow_nan=False) + "\n")
+        file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def open_run(folder: str | Path) -> Run:
@@ -229,6 +241,8 @@ def read_config(folder: Path) -> RunConfig:
         text = path.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
         written = content.pop("format")
+        if not isinstance(written, int) or written > FORMAT:
+            raise RunError(f"{path}: format {written} was written by a newer bestiary: update the package")
         if written == 1:
             content["training"]["compiled"] = False
         config = RunConfig(**resolve(_config_fields, content, owner="config.yaml"))
@@ -257,8 +271,6 @@ def read_config(folder: Path) -> RunConfig:
             f"{path}: is not the file that the run was started with, going by state.json: put back the one"
             " that was, or delete state.json if it is that which is damaged"
         )
-    if not isinstance(written, int) or written > FORMAT:
-        raise RunError(f"{path}: format {written} was written by a newer bestiary: update the package")
     return config
 
 

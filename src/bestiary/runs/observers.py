@@ -53,10 +53,7 @@ class Log:
                     "seconds": round(clock.seconds, 3),
                     "flops": clock.flops,
                     **{f"updates/{player}": count for player, count in clock.updates.items()},
-                    **{
-                        k: (v if torch.isfinite(torch.tensor(v)) else None)
-                        for k, v in training.take_terms().items()
-                    },
+                    **training.take_terms(),
                 },
             )
 

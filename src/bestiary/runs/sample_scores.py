@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bestiary import metrics
 from bestiary.data.points import NOISY_1200D, grid_centres, mixture_1200d_centres, ring_centres
 from bestiary.data.specs import ImageSpec
-from bestiary.data.splits import Data
+from bestiary.data.splits import Data, flat_parts
 from bestiary.data.stacked import singles_of
 from bestiary.metrics.embeddings import ClassifierEmbedding, Embedding, cached_features, embedding
 from bestiary.metrics.results import Score
@@ -184,7 +184,7 @@ class SampleScores:
             found.lack(["memorisation"], "the training data are made on demand and never repeat")
             return
         score = metrics.memorisation(
-            train=train[:].x.flatten(1),
+            train=flat_parts(train),
             held_out=reference.examples[:].x.flatten(1),
             fake=samples.flatten(1),
             embedding=f"pixels, {reference.split}",

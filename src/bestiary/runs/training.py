@@ -170,6 +170,7 @@ def is_empty(folder: Path) -> bool:
 def _started(folder: Path, model: Model) -> RunConfig | None:
     """The configuration that the run in a folder was started with, or None where there is none yet."""
     forget_asides(folder)
+    forget_asides(folder / "checkpoints")
     if not (folder / "config.yaml").exists():
         if not is_empty(folder):
             raise RunError(f"out: {folder} is not empty and is no run folder: choose another --out")
@@ -281,6 +282,13 @@ def _train(
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
+        if training.between_rounds:
+            checkpoints.save(training)
+            note("stopped", "out of memory while it was looked at")
+            raise RunError(
+                f"{run.folder}: out of memory while samples were drawn or scored; what was learned is"
+                " kept, and --resume goes on"
+            ) from error
         note("stopped", "out of memory")
         parts = 2 * training.accumulate
         raise RunError(

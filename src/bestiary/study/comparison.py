@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bestiary import catalogue, metrics
-from bestiary.data.splits import Data
+from bestiary import catalogue
+from bestiary.data.splits import Data, flat_parts
 from bestiary.errors import OptionError, RunError, StoppedError
+from bestiary.metrics.neighbours import nearest_in_parts
 from bestiary.models.base import Model
 from bestiary.report import write_report
 from bestiary.runs.evaluation import Evaluator, check_metrics
@@ -241,9 +242,8 @@ def _pictures(x: Tensor) -> Images | None:
 def _neighbours(samples: Tensor, data: Data) -> Images | None:
     if samples.ndim != 4 or data.train.endless:
         return None
-    train = data.train[:].x
-    _, indices = metrics.nearest_neighbours(queries=samples.flatten(1), references=train.flatten(1))
-    pairs = torch.stack([samples, train[indices[:, 0]]], dim=1)
+    _, indices, _ = nearest_in_parts(queries=samples.flatten(1), parts=flat_parts(data.train))
+    pairs = torch.stack([samples, data.train[indices].x], dim=1)
     flat = _pictures(pairs.flatten(0, 1))
     return None if flat is None else flat.reshape(pairs.shape)
 

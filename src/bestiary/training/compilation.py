@@ -8,6 +8,7 @@ from typing import Literal
 from bestiary.data.splits import Split
 from bestiary.errors import OptionError
 from bestiary.models.base import Model
+from bestiary.randomness import forked_randomness
 from bestiary.training.budget import Budget
 from bestiary.training.loop import DivergedError, Training
 from bestiary.training.runtime import Runtime
@@ -46,11 +47,12 @@ def _expected_seconds(model: Model, source: Split, budget: Budget, runtime: Runt
     if budget.unit == "seconds":
         return budget.amount
     try:
-        trial = Training(copy.deepcopy(model), source, budget=budget, seed=0, runtime=runtime)
-        trial.round()  # the first one is slower
-        progress, seconds = trial.clock.progress, trial.clock.seconds
-        for _ in range(_TRIAL_ROUNDS):
-            trial.round()
+        with forked_randomness(0):
+            trial = Training(copy.deepcopy(model), source, budget=budget, seed=0, runtime=runtime)
+            trial.round()  # the first one is slower
+            progress, seconds = trial.clock.progress, trial.clock.seconds
+            for _ in range(_TRIAL_ROUNDS):
+                trial.round()
     except (DivergedError, MemoryError, RuntimeError):  # the training itself will say what is wrong
         return 0.0
     spent = trial.clock.progress - progress

@@ -27,10 +27,21 @@ def write_text(path: Path, text: str) -> None:
 
 
 def forget_asides(folder: Path) -> None:
-    """Remove what a process that was killed while it wrote has left aside in a folder that nobody writes."""
-    for path in folder.iterdir():
+    """Clear up after a process that was killed while it wrote in a folder that nobody writes now.
+
+    What it had not finished is removed; a folder that it had moved away for a new one comes back.
+    """
+    for path in list(folder.iterdir()) if folder.exists() else ():
         if path.is_file() and re.fullmatch(r"\..+\.\d+", path.name):
             path.unlink()
+        elif path.is_dir() and re.fullmatch(r"\.\d+\.\d+", path.name):
+            shutil.rmtree(path)
+        elif path.is_dir() and (found := re.fullmatch(r"\.(\d+)\.old", path.name)):
+            whole = path.with_name(found[1])
+            if whole.exists():
+                shutil.rmtree(path)
+            else:
+                path.rename(whole)
 
 
 def write_json(path: Path, content: Any) -> None:

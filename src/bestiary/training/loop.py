@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,8 +29,13 @@ _DIVERGENCE = 1e6
 _FIRST_UPDATES = 20
 # The norm of a gradient is a pass over all of it: at every tenth round it costs next to nothing.
 _ROUNDS_PER_NORM = 10
-# Devices other than the CPU run ahead of Python: their costs are looked at this many at a time.
+# Devices other than the CPU run ahead of Python: their costs are looked at this many at a time, or after so
+# many seconds, so that the clock counts work that is done, and not work that was asked for.
 _COSTS_IN_FLIGHT = 64
+_SECONDS_IN_FLIGHT = 0.01
+# Dropout and whatever else draws from torch's global state sees other numbers than `Step.generator`, of whose
+# seed the generator of the CPU takes the lower 32 bits alone.
+_GLOBAL = 0x2545F491
 # Where the errors of `torch.compile` are defined, which take a second to import.
 _COMPILER = ("torch._dynamo", "torch._inductor")
 
@@ -48,6 +53,16 @@ class DivergedError(Exception):
 
 
 Observer = Callable[["Training"], None]
+
+
+class _Cost(NamedTuple):
+    """A cost that was not looked at yet, and when it was met."""
+
+    player: str
+    update: int
+    round: int
+    examples: int
+    value: Tensor
 
 
 class Training:
@@ -96,7 +111,8 @@ class Training:
         self._batch_in_hand: tuple[int, int] | None = None
         self._moving: str | None = None
         self.between_rounds = False
-        self._in_flight: list[tuple[str, Tensor]] = []
+        self._in_flight: list[_Cost] = []
+        self._looked = 0.0
         self.largest_first_cost: dict[str, float] = {}
         slow = [model.get_submodule(name) for name in model.compiled if runtime.compiled]
         self._fast_forward = {module: torch.compile(module.forward) for module in slow}
@@ -139,6 +155,8 @@ class Training:
             if self.clock.rounds % move.every == 0:
                 for repetition in range(move.times):
                     self._update(move, index, repetition)
+        if self._in_flight and time.perf_counter() - self._looked > _SECONDS_IN_FLIGHT:
+            self._look_at_costs()
         self.clock.rounds += 1
         self.clock.seconds += time.perf_counter() - start
         self.clock.seconds = self.runtime.ranks.largest(self.clock.seconds)
@@ -210,7 +228,7 @@ class Training:
         means: dict[str, Tensor] = {}
         for part in range(self.accumulate):
             seed = derive_seed(self.seed, self.clock.rounds, index, repetition, part)
-            self.runtime.seed_dropout(seed)  # the block in `run` forks the global state
+            self.runtime.seed_dropout(seed ^ _GLOBAL)  # the block in `run` forks the global state
             step = Step(
                 size=self.model.batch_size // self.accumulate // ranks.size,
                 clock=self.clock,
@@ -241,7 +259,10 @@ class Training:
                 del module.forward
 
     def _note(self, player: str, terms: Mapping[str, Tensor]) -> None:
-        self._in_flight.append((player, terms["loss"]))
+        clock = self.clock
+        self._in_flight.append(
+            _Cost(player, clock.updates[player], clock.rounds, clock.examples, terms["loss"])
+        )
         for name, value in terms.items():
             total, count = self.terms.get(f"{player}/{name}", (0.0, 0))
             self.terms[f"{player}/{name}"] = (value + total, count + 1)
@@ -286,13 +307,14 @@ class Training:
 
     def _look_at_costs(self) -> None:
         """Stop on a cost that is not finite, or has run away from all that the first updates saw."""
-        costs = torch.stack([cost for _, cost in self._in_flight]).tolist() if self._in_flight else []
-        for (player, _), cost in zip(self._in_flight, costs, strict=True):
-            where = f"in round {self.clock.rounds}, after {self.clock.examples} examples"
+        costs = torch.stack([each.value for each in self._in_flight]).tolist() if self._in_flight else []
+        self._looked = time.perf_counter()
+        for each, cost in zip(self._in_flight, costs, strict=True):
+            player, where = each.player, f"in round {each.round}, after {each.examples} examples"
             if not math.isfinite(cost):
                 raise DivergedError(f"the cost of the {player} is {cost} {where}")
             first = self.largest_first_cost.get(player, 0.0)
-            if self.clock.updates[player] < _FIRST_UPDATES:
+            if each.update < _FIRST_UPDATES:
                 self.largest_first_cost[player] = max(first, abs(cost))
             elif abs(cost) > _DIVERGENCE * (1 + first):
                 raise DivergedError(f"the cost of the {player} has run away to {cost:.3g} {where}")

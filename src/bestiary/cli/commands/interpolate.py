@@ -123,4 +123,5 @@ def _write(target: Path, a: "Tensor", b: "Tensor", between: "Tensor") -> None:
     if a.ndim == 4:
         arrays = [(x.clamp(0, 1) * 255).round().byte() for x in arrays]
     first, last, rows = (x.numpy() for x in arrays)
-    np.savez_compressed(target, a=first, b=last, interpolations=rows)
+    with target.open("wb") as file:  # numpy would add .npz to a name that ends otherwise, as in .NPZ
+        np.savez_compressed(file, a=first, b=last, interpolations=rows)

@@ -145,8 +145,8 @@ def _write(target: Path, x: "Tensor", condition: "Tensor | None", spec: "Spec") 
         save_picture(x, spec, target)
         return
     levels = (x.clamp(0, 1) * 255).round().byte() if isinstance(spec, ImageSpec) else x
-    if condition is None:
-        np.savez_compressed(target, samples=levels.numpy())
-    else:
-        kind = "conditions" if condition.is_floating_point() else "labels"
-        np.savez_compressed(target, allow_pickle=False, samples=levels.numpy(), **{kind: condition.numpy()})
+    arrays = {"samples": levels.numpy()}
+    if condition is not None:
+        arrays["conditions" if condition.is_floating_point() else "labels"] = condition.numpy()
+    with target.open("wb") as file:  # numpy would add .npz to a name that ends otherwise, as in .NPZ
+        np.savez_compressed(file, allow_pickle=False, **arrays)
