@@ -309,7 +309,7 @@ def test_mistakes_in_codes_and_factors(metric, settings, message):
 
 
 def test_mistakes_in_one_line():
-    with pytest.raises(OptionError, match="bins: found 1, wanted at least 2"):
+    with pytest.raises(OptionError, match="bins: found 1, wanted a whole number ≥ 2"):
         mig(codes=Z, factors=V, bins=1)
     with pytest.raises(DataError, match="factors: found 1, wanted at least 2"):
         dci(codes=Z, factors=V[:, :1])
@@ -321,11 +321,11 @@ def test_mistakes_in_one_line():
             metric(represent=identity, sizes=(3,))
         with pytest.raises(OptionError, match=r"sizes: found 3, 1, wanted .* at least two values"):
             metric(represent=identity, sizes=(3, 1))
-        with pytest.raises(OptionError, match=r"test: found 0, wanted at least 1"):
+        with pytest.raises(OptionError, match=r"test: found 0, wanted a whole number ≥ 1"):
             metric(represent=identity, sizes=(3, 2), test=0)
         with pytest.raises(DataError, match=r"represent\(values\): found 1 rows, wanted"):
             metric(represent=lambda v: v[:1].double(), sizes=(3, 2), train=9, test=9)
-    with pytest.raises(OptionError, match=r"batch: found 1, wanted at least 2"):
+    with pytest.raises(OptionError, match=r"batch: found 1, wanted a whole number ≥ 2"):
         factor_vae_metric(represent=identity, sizes=(3, 2), batch=1)
     with pytest.raises(OptionError, match=r"threshold: found -1, wanted a number ≥ 0"):
         factor_vae_metric(represent=identity, sizes=(3, 2), threshold=-1)

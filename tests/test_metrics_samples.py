@@ -59,6 +59,23 @@ def test_kernel_distance_is_unbiased_symmetric_seeded_and_monotone():
     assert values == sorted(values)
 
 
+def test_one_subset_of_many_tells_nothing_of_the_others():
+    score = kernel_distance(real=normal(300, 4, 0), fake=normal(300, 4, 1), subsets=1, subset_size=50)
+    assert score.error is None
+
+
+def test_a_class_is_found_by_its_share_of_what_there_is():
+    """Perfect samples of a hundred classes, a hundredth each, have a hundred classes."""
+    perfect = torch.eye(100).repeat(50, 1)
+    found = class_coverage(probabilities=perfect)
+    assert (found.value, found.protocol) == (100, "classes[classifier, share≥0.002, n=5000]")
+    assert class_coverage(probabilities=torch.eye(10).repeat(9, 1)).protocol.startswith(
+        "classes[classifier, share≥0.02, "
+    )
+    with pytest.raises(OptionError, match="minimum_share: found nan, wanted a number from 0 to 1"):
+        class_coverage(probabilities=perfect, minimum_share=math.nan)
+
+
 @pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (0.3, 1.1)])
 @pytest.mark.parametrize(("n_fake", "subsets", "subset_size"), [(150, 1, 1000), (80, 1, 1000), (150, 8, 40)])
 def test_the_kernel_distance_error_bar_covers_at_its_stated_rate(shift, scale, n_fake, subsets, subset_size):

@@ -65,7 +65,9 @@ def measure(options, found, keep):
         }
         if options.coverage:
             scores = bestiary.evaluate(run, data, metrics=["manifold"], n=2000, split="validation")
-            found[name]["coverage"] = {s.protocol: [round(s.value, 4), s.error] for s in (scores["coverage"],)}
+            found[name]["coverage"] = {
+                s.protocol: [round(s.value, 4), s.error] for s in (scores["coverage"],)
+            }
         keep()
 
 

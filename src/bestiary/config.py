@@ -12,6 +12,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -45,7 +46,7 @@ def check_seed(seed: int) -> int:
 
 def check_count(name: str, n: int, *, least: int = 0) -> None:
     """Raise an `OptionError` unless so many can be drawn."""
-    if not isinstance(n, int) or n < least:
+    if not isinstance(n, Integral) or isinstance(n, bool) or n < least:
         raise OptionError(f"{name}: found {n!r}, wanted a whole number ≥ {least}")
 
 

@@ -34,7 +34,7 @@ METRICS: Mapping[str, Metric] = {
     "reconstruction": Metric("model"),
     # As published it is a mean over 100 subsets of 1,000, which take 20 s on a laptop's core at any n.
     "kernel": Metric("samples", default=False),
-    # Inception takes 0.17 s an image there.
+    # Inception takes a tenth of a second or two an image there.
     "fid": Metric("samples", default=False),
     "kid": Metric("samples", default=False),
     # The classes of photographs say little of other images.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from bestiary.config import check_count
 from bestiary.errors import OptionError
 from bestiary.metrics.features import Array, check_probabilities, protocol
 from bestiary.metrics.results import Score
@@ -26,22 +27,27 @@ class ClassCoverage(Score):
 
 
 def class_coverage(
-    *, probabilities: Array, minimum_share: float = 0.02, embedding: str = "classifier"
+    *, probabilities: Array, minimum_share: float | None = None, embedding: str = "classifier"
 ) -> ClassCoverage:
-    """How many classes hold at least `minimum_share` of the samples.
+    """How many classes hold at least `minimum_share` of the samples: 2 % of up to ten classes, less of more.
 
     The count is worth as much as the classifier: name its accuracy in `embedding`. It has no error bar; the
     deviation of a share p is √(p(1 − p)/n).
 
     Arguments:
         probabilities: (n, K), of the fake samples.
-        minimum_share: share from which on a class counts as found.
+        minimum_share: share from which on a class counts as found; None for 0.2/K, at most .02.
         embedding: the classifier, for the protocol's name.
 
     Raises:
         DataError: wrong shape, or rows that are no probabilities.
+        OptionError: a share that is not between 0 and 1.
     """
     p = check_probabilities(probabilities)
+    if minimum_share is None:
+        minimum_share = min(0.02, 0.2 / p.shape[1])
+    if not 0 <= minimum_share <= 1:
+        raise OptionError(f"minimum_share: found {minimum_share}, wanted a number from 0 to 1")
     confidence, labels = p.max(dim=1)
     shares = torch.bincount(labels, minlength=p.shape[1]).double() / len(p)
     return ClassCoverage(
@@ -75,7 +81,8 @@ def inception_score(*, probabilities: Array, splits: int = 10, embedding: str = 
         OptionError: less than one split, or fewer than two samples in each.
     """
     p = check_probabilities(probabilities)
-    if not 1 <= splits <= len(p) / 2:
+    check_count("splits", splits, least=1)
+    if splits > len(p) / 2:
         raise OptionError(f"splits: found {splits} of {len(p)} samples, wanted 1 to {len(p) // 2}")
     scores = torch.zeros(splits, dtype=torch.float64)
     for s in range(splits):

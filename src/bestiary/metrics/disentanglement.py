@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bestiary.config import check_count
 from bestiary.errors import DataError, OptionError
 from bestiary.metrics.features import Array, check_features, protocol
 from bestiary.metrics.results import Score
@@ -102,8 +103,7 @@ def mig(
         OptionError: fewer than two bins.
     """
     z, v = _check(codes, factors)
-    if bins < 2:
-        raise OptionError(f"bins: found {bins}, wanted at least 2")
+    check_count("bins", bins, least=2)
     least, greatest = (end.numpy() for end in z.aminmax(dim=0))
     edges = torch.from_numpy(np.linspace(least, greatest, bins + 1, axis=1))  # as numpy.histogram has them
     cells = torch.searchsorted(edges[:, 1:-1].contiguous(), z.T.contiguous(), right=True)  # (d, n)
@@ -212,9 +212,9 @@ def sap(
         \frac{1}{K} \sum_k ( S_{j(k) k} - \max_{j \ne j(k)} S_{jk} ), \quad j(k) = \arg\max_j S_{jk}
 
     with S_jk the accuracy for test examples of a linear support vector machine that is given code j alone,
-    or R² of the line from code j for ordered factors. The first two thirds of the rows train, the rest test;
-    15,000 make the 10,000 and 5,000 of disentanglement_lib. The error is that of the finite test examples,
-    for this choice of the two codes.
+    or the squared correlation of code j with an ordered factor. The first two thirds of the rows train, the
+    rest test; 15,000 make the 10,000 and 5,000 of disentanglement_lib. The error is that of the finite test
+    examples, for this choice of the two codes.
 
     Of a factor of many values a linear classifier of one number recognises few: with each of ten values
     equally often, the factor itself is recognised in 3 of 10 examples, so that a perfect representation

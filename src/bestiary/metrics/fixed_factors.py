@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bestiary.config import check_count
 from bestiary.errors import DataError, OptionError
 from bestiary.metrics.features import Array, check_features, protocol
 from bestiary.metrics.results import Score
@@ -200,8 +201,7 @@ def _check_sizes(sizes: Sequence[int]) -> None:
 
 def _check_counts(least: int, **counts: int) -> None:
     for name, count in counts.items():
-        if count < least:
-            raise OptionError(f"{name}: found {count}, wanted at least {least}")
+        check_count(name, count, least=least)
 
 
 def _draw(sizes: Sequence[int], shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -94,7 +94,9 @@ def _moments(name: str, features: Array | FeatureStatistics) -> _Moments:
         return _Moments(features.n, features.mean, covariance.trace(), _factor(covariance), None)
     x = check_features(name, features)
     n, d = x.shape
-    rows = x[:: -(-n // _ERROR_ROWS)].double()
+    # at random, since samples may come in the order of their classes
+    chosen = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:_ERROR_ROWS]
+    rows = x[chosen].double()
     if n > d:
         statistics = FeatureStatistics().update(x)
         mean, covariance = statistics.mean, statistics.covariance

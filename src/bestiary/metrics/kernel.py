@@ -61,9 +61,11 @@ def kernel_distance(
         variances.append(variance)
     value, of_sets = torch.stack(values).mean(), torch.stack(variances).mean(dim=0)
     variance = of_sets[:2].clamp_min(0).sum() + of_sets[2]
+    name = protocol("kernel", embedding, n_real, n_fake, f"subsets={subsets}x{m}")
+    if subsets == 1 and m < min(n_real, n_fake):  # how far it is from that of other subsets, one cannot tell
+        return Score(value.item(), None, n_real, n_fake, name)
     if m < max(n_real, n_fake):
         variance += torch.stack(values).var(correction=min(1, subsets - 1)) / subsets
-    name = protocol("kernel", embedding, n_real, n_fake, f"subsets={subsets}x{m}")
     return Score(value.item(), variance.sqrt().item(), n_real, n_fake, name)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bestiary.config import check_count
 from bestiary.metrics.distances import MEMORY, Block, Points, comparable, rows_at_a_time, slices
 from bestiary.metrics.features import Array, check_pair, protocol
 from bestiary.metrics.neighbours import neighbours_within
@@ -69,6 +70,7 @@ def manifold_precision_recall(
         DataError: wrong shapes, different d, values that are not finite, or too few examples.
         OptionError: too little memory for a single pair.
     """
+    check_count("k", k, least=1)
     x, y = comparable(*check_pair(real, fake, minimum=k + 1))
     around_real = _Balls(x, k, _others(x, k, memory), points=y)
     around_fake = _Balls(y, k, _others(y, k, memory), points=x)
@@ -129,6 +131,8 @@ def precision_recall_density_coverage(
         DataError: wrong shapes, different d, values that are not finite, or too few examples.
         OptionError: too little memory for a single pair.
     """
+    check_count("k", k, least=1)
+    check_count("density_k", density_k, least=1)
     minimum = max(k + 1, density_k + 2)
     x, y = comparable(*check_pair(real, fake, minimum=minimum, minimum_fake=max(k + 1, 2)))
     nearest = _others(x, max(k, density_k), memory)

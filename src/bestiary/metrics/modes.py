@@ -8,6 +8,7 @@ import torch
 from scipy.stats import chi2
 from torch import Tensor
 
+from bestiary.config import check_count
 from bestiary.errors import DataError, OptionError
 from bestiary.metrics.embeddings.base import ClassifierEmbedding, Images
 from bestiary.metrics.features import Array, check_features, check_probabilities, protocol
@@ -79,9 +80,10 @@ def mode_coverage(
     if x.shape[1] != means.shape[1]:
         raise DataError(f"fake: found points of R^{x.shape[1]}, wanted R^{means.shape[1]} as the centres")
     k = means.shape[1] if dimensions is None else dimensions
-    if not 1 <= k <= means.shape[1]:
+    check_count("dimensions", k, least=1)
+    if k > means.shape[1]:
         raise OptionError(f"dimensions: found {k}, wanted 1 to {means.shape[1]}")
-    if not sigma > 0:
+    if not 0 < sigma < math.inf:
         raise OptionError(f"sigma: found {sigma}, wanted a number > 0")
     radius = math.sqrt(chi2.isf(_BEYOND, k))
     distances, nearest = nearest_neighbours(queries=x, references=means)

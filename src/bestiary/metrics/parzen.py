@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bestiary.config import check_count
 from bestiary.errors import OptionError
 from bestiary.metrics.features import Array, check_features, check_pair, chunks, protocol
 from bestiary.metrics.results import Score
@@ -67,7 +68,9 @@ def parzen_window(
     x, y = check_pair(real, fake, minimum_fake=1)
     held_out = check_features("validation", validation, minimum=1)
     check_pair(held_out, fake, minimum=1)
-    if not sigmas or not all(sigma > 0 for sigma in sigmas):
+    sigmas = [float(sigma) for sigma in sigmas]
+    check_count("chunk", chunk, least=1)
+    if not sigmas or not all(0 < sigma < math.inf for sigma in sigmas):
         raise OptionError(f"sigmas: found {list(sigmas)}, wanted at least one, all > 0")
     sigma = sigmas[int(_log_density(held_out, y, sigmas, chunk).mean(dim=1).argmax())]
     log_density = _log_density(x, y, [sigma], chunk)[0]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bestiary.config import check_count
 from bestiary.data.polygons import SIDE, SUBPIXELS, area_range, corners
 from bestiary.errors import DataError, OptionError
 from bestiary.metrics.features import Array, protocol
@@ -124,7 +125,9 @@ def polygon_distance(images: Array, *, vertices: int = 3) -> Tensor:
 
     Raises:
         DataError: images of another shape or range.
+        OptionError: fewer than three corners.
     """
+    check_count("vertices", vertices, least=3)
     x = _checked("images", images).flatten(1)
     smallest, largest = area_range(vertices)
     bank, drawn = _bank(vertices)

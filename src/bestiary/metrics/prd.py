@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bestiary.config import check_count
 from bestiary.metrics.features import Array, check_pair, chunks, protocol
 from bestiary.metrics.results import Score
 from bestiary.metrics.statistics import FeatureStatistics, symmetric_eigen
@@ -95,6 +96,8 @@ def precision_recall_curve(
     Raises:
         DataError: wrong shapes, different d, values that are not finite, or fewer examples than clusters.
     """
+    for name, count, least in (("clusters", clusters, 1), ("angles", angles, 2), ("runs", runs, 1)):
+        check_count(name, count, least=least)
     x, y = check_pair(real, fake, minimum=max(2, clusters))
     generator = generator or torch.Generator().manual_seed(0)
     n = min(len(x), len(y))

@@ -170,7 +170,7 @@ class Inception(nn.Module):
 
 
 def fid_inception() -> NetworkEmbedding:
-    """The network of the FID: 2,048 features, about 0.1 s per image and CPU core.
+    """The network of the FID: 2,048 features, a tenth of a second or two per image and CPU core.
 
     It has no classes: the Inception Score cannot be had from it.
 

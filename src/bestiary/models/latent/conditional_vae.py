@@ -22,6 +22,8 @@ from bestiary.networks.mlp import mlp
 from bestiary.objectives.bounds import importance_weighted_bound
 
 _QUADRANTS = 4
+# A prior that becomes too sure where a condition is rare makes the next such example cost millions of nats.
+_PRIOR_LOG_SIGMA = (-3.0, 1.0)
 
 
 class ConditionalVAE(VAE, Completer):
@@ -40,7 +42,8 @@ class ConditionalVAE(VAE, Completer):
         2015), NeurIPS, eq. 4, and §5.1 for quadrants; *Attribute2Image* (Yan et al., 2016), arXiv
         1512.00570, for attributes.
 
-    Departures: the paper trains one model for each number of quadrants, this is one for all.
+    Departures: the paper trains one model for each number of quadrants, this is one for all. σ(c) stays within
+    e^−3 and e.
 
     Arguments:
         spec: images; or points, with a condition.
@@ -123,7 +126,7 @@ class ConditionalVAE(VAE, Completer):
     def code_prior(self, context: Tensor) -> DiagonalNormal:
         """p(z|c) of condition vectors (B, d)."""
         found: DiagonalNormal = self._prior_head(self.prior_network(context))
-        return found
+        return DiagonalNormal(found.mean, found.log_sigma.clamp(*_PRIOR_LOG_SIGMA))
 
     def cost(self, step: Step) -> Mapping[str, Tensor]:
         """The negative bound of what is not shown, given a random part of each image."""
