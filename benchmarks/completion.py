@@ -1,6 +1,6 @@
 """What models pay for hidden pixels, given the others: conditional bits/dim on test images.
 
-    OMP_NUM_THREADS=1 python benchmarks/completion.py --out benchmarks/completion.json \\
+    OMP_NUM_THREADS=1 python benchmarks/completion.py --out completion.json \\
         order-agnostic=runs/order-agnostic gated-pixelcnn=runs/gated-pixelcnn --particles 16 256
 
 Of a model that can choose its order the number is exact. Of one with a fixed order, for each number of

@@ -164,7 +164,7 @@ def one_seed(seed, options, lengths):
         "bits_per_dim": {key: value.mean() / data.spec.dimensions for key, value in bits.items()},
         "likelihood": separation(log_p),
         "complexity": separation(complexity),
-        "png_bits_alone": separation({key: -value for key, value in lengths.items()}),
+        "png_bits_alone": separation(lengths),  # what of the complexity score knows no model
         "ratio": {},
     }
     for rate in options.mutations:

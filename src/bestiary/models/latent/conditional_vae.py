@@ -42,8 +42,8 @@ class ConditionalVAE(VAE, Completer):
         2015), NeurIPS, eq. 4, and §5.1 for quadrants; *Attribute2Image* (Yan et al., 2016), arXiv
         1512.00570, for attributes.
 
-    Departures: the paper trains one model for each number of quadrants, this is one for all. σ(c) stays within
-    e^−3 and e.
+    Departures: the paper trains one model for each number of quadrants, this is one for all. σ(c) is
+    kept within e^−3 and e.
 
     Arguments:
         spec: images; or points, with a condition.
