@@ -7,9 +7,18 @@ from bestiary import config
 from bestiary.data import Classes, load_data
 from bestiary.data.datasets import DATASETS
 from bestiary.data.load import loader_of
-from bestiary.data.part import Part
+from bestiary.data.part import Part, class_numbers
 from bestiary.errors import DataError, OptionError
 from pictures import fill
+
+
+def test_a_class_whose_name_is_a_number_with_zeros_is_that_class():
+    assert config.parse_assignments(["only=01"]) == {"only": "01"}
+    assert class_numbers("01", ["00", "01", "02"]) == [1]
+    assert class_numbers("01", ["01", "02", "03"]) == [0]
+    with pytest.raises(OptionError, match="only: found no, off or false, which YAML takes for a truth value"):
+        class_numbers(config.parse_assignments(["only=no"])["only"], ["no", "yes"])
+    assert class_numbers(config.parse_assignments(["only='no'"])["only"], ["yes", "no"]) == [1]
 
 
 @pytest.mark.parametrize("only", [3, "3", [3]])

@@ -318,6 +318,24 @@ def test_what_is_not_finite_becomes_a_reason_and_files_stay_json(digits, tmp_pat
     assert {json.loads(line)["metric"] for line in lines} == set(scores)
 
 
+def test_scores_of_a_diverged_run_are_of_its_last_checkpoint_and_say_so(digits, tmp_path):
+    model = create("vae", spec=digits.spec, hidden=[4], latent_dim=2, batch_size=50)
+
+    def explode(training):
+        if training.clock.rounds == 4:
+            next(training.model.decoder.parameters()).data.fill_(math.nan)
+
+    run = bestiary.train(
+        model, digits, budget="9 rounds", out=tmp_path / "r", observers=[explode], checkpoint_seconds=0.0
+    )
+    assert run.status == "diverged"
+    told = []
+    bestiary.evaluate(run, metrics=["reconstruction"], n=20, say=told.append)
+    assert any("note: the run diverged" in line and "after 200 examples" in line for line in told), told
+    lines = [json.loads(line) for line in (run.folder / "scores.jsonl").read_text().splitlines()]
+    assert {(line["examples"], line["data"]) for line in lines} == {(200, "digits")}
+
+
 def test_an_own_network_is_an_embedding(tmp_path, digits):
     model = create("vae", spec=digits.spec, hidden=[4], latent_dim=2)
     run = bestiary.train(model, digits, budget="2 rounds", out=tmp_path / "r")

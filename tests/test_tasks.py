@@ -16,6 +16,7 @@ from bestiary.models.base import Model
 from bestiary.tasks import (
     bit_plane_map,
     bit_planes,
+    conditional_bits,
     free_running,
     likelihood_maps,
     linear_probe,
@@ -307,6 +308,21 @@ def test_activations_of_every_model_are_of_each_image_and_each_place(name, layer
     upper, lower = (((found - others).view(10, -1, 2, 2)[:, :, row]).abs().max() for row in (0, 1))
     assert upper < 1e-6
     assert lower > 1e-4
+
+
+def test_models_that_are_not_autoregressive_are_refused_in_one_line():
+    spec = ImageSpec(1, 8, 8, levels=4)
+    model, x = entry("vae").load().tiny(spec), images(spec, 2).float()
+    for task in (
+        lambda: log_prob_map(model, x),
+        lambda: bit_plane_map(model, x),
+        lambda: free_running(model, x),
+        lambda: receptive_field(model, x, row=1, column=1),
+        lambda: pooled_activations(model, ["encoder"], x),
+        lambda: conditional_bits(model, x, x > 0.5),
+    ):
+        with pytest.raises(OptionError, match="model: found VAE, wanted an autoregressive model of images"):
+            task()
 
 
 def test_a_layer_that_gives_no_maps_once_is_one_line():

@@ -10,6 +10,7 @@ hyper-parameter search draws.
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
@@ -153,7 +154,10 @@ def parse_assignments(assignments: Sequence[str], argument: str = "--set") -> di
                 f"{argument} {name.strip()}: found nothing after '=', wanted a value, null for none"
             )
         try:
-            parsed[name.strip()] = yaml.safe_load(value)
+            # a number that begins with a zero is a name of something, a class perhaps, and octal to YAML
+            written = value.strip()
+            zeros = re.fullmatch(r"0\d+", written)
+            parsed[name.strip()] = written if zeros else yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise OptionError(f"{argument} {name.strip()}: cannot read the value {value!r}") from error
     return parsed

@@ -96,6 +96,11 @@ def class_numbers(only: int | str | Sequence[int | str], classes: Sequence[str])
 def _number(name: int | str, classes: Sequence[str]) -> int:
     if str(name) in classes:
         return classes.index(str(name))
+    if isinstance(name, bool):
+        said = "yes, on or true" if name else "no, off or false"
+        raise OptionError(
+            f'only: found {said}, which YAML takes for a truth value, wanted it in quotes: "no"'
+        )
     if isinstance(name, int) and 0 <= name < len(classes):
         return name
     raise unknown_name("class", str(name), classes, f"(or a number from 0 to {len(classes) - 1})")

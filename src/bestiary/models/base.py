@@ -198,7 +198,7 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def players(self) -> Mapping[str, Player]:
-        """The parameter groups that move, by name. Called once, after `initialise`."""
+        """The parameter groups that move, by name. Called after `initialise`, and before it to count players; always the same parameters."""
 
     @abstractmethod
     def moves(self, clock: Clock) -> Sequence[Move]:

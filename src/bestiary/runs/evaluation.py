@@ -18,6 +18,7 @@ from bestiary.runs.model_scores import add_model_score
 from bestiary.runs.observers import score_line
 from bestiary.runs.sample_scores import SampleScores, has_classes, has_known_modes
 from bestiary.scores import DEFAULT_EMBEDDING, EMBEDDINGS, METRICS, SCORES
+from bestiary.training.checkpoint import newest
 from bestiary.training.files import told_in_one_line
 
 _SAMPLE_CHUNK = 500
@@ -222,10 +223,18 @@ def evaluate(
     if not found.scores:
         raise DataError("metrics: " + ("; ".join(lacking) or "found none, wanted at least one"))
     scores = {name: found.scores[name] for name in SCORES if name in found.scores}
-    examples = opened.state.get("clock", {}).get("examples", 0)
+    checkpoint = newest(opened.folder / "checkpoints")
+    examples = checkpoint[1]["clock"]["examples"] if checkpoint else 0
+    if opened.status == "diverged":
+        reason = opened.state["reason"]
+        say(f"note: the run diverged ({reason}); scored are its weights after {examples:,} examples")
+
+    def line(name: str, score: Score) -> dict[str, object]:
+        return score_line(name, score, examples, split, seed) | {"data": data.name}
+
     with told_in_one_line("run"):
         for name, score in scores.items():
-            append_line(opened.folder / "scores.jsonl", score_line(name, score, examples, split, seed))
+            append_line(opened.folder / "scores.jsonl", line(name, score))
     return scores
 
 

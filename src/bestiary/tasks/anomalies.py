@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from bestiary.config import check_count
 from bestiary.data.specs import ImageSpec
 from bestiary.data.splits import Batch
 from bestiary.errors import BestiaryError, DataError, OptionError, unknown_name
@@ -165,6 +166,7 @@ def rank_anomalies(
     Raises:
         OptionError, BestiaryError, DataError: see `anomaly_scores`; no examples.
     """
+    check_count("n", n)
     scores = torch.zeros(0, dtype=torch.float64)
     parts, kept = [], torch.zeros(0, dtype=torch.int64)
     x = torch.zeros(0)

@@ -19,7 +19,7 @@ from bestiary.models.autoregressive.completion import Completion
 from bestiary.models.autoregressive.order_agnostic import OrderAgnostic
 from bestiary.models.base import Completer, Model
 from bestiary.runs.pictures import image_grid
-from bestiary.tasks.likelihood_maps import log_prob_map
+from bestiary.tasks.likelihood_maps import check_autoregressive, log_prob_map
 
 MASKS = ("lower", "upper", "left", "right", "centre", "random")
 MISSING_COLOUR = (0.42, 0.36, 0.83)  # of no grey image, and of few others
@@ -172,6 +172,7 @@ def conditional_bits(
         DataError: images, masks or conditions of another shape or kind than the spec's, or an image of which
             nothing is missing.
     """
+    check_autoregressive(model)
     observed = model.check_completion(x, observed, n=n, particles=particles)
     if ignoring_later:
         return ConditionalLikelihood(_bits(_in_order(model, x, observed, condition), observed))

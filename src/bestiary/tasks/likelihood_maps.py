@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bestiary.errors import DataError, OptionError
+from bestiary.errors import OptionError
 from bestiary.models.autoregressive.base import SCORE_CHUNK, SCORE_LOGITS, Autoregressive
+from bestiary.models.base import Model
+from bestiary.models.inputs import check_values
 
 
 def log_prob_map(model: Autoregressive, x: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -27,6 +29,7 @@ def log_prob_map(model: Autoregressive, x: Tensor, condition: Tensor | None = No
 
     Raises:
         DataError: images outside [0, 1]; images or conditions of another shape or kind than the spec's.
+        OptionError: another model than an autoregressive one of images.
     """
     return _by_chunks(model, x, condition, _pick)
 
@@ -43,6 +46,7 @@ def bit_plane_map(model: Autoregressive, x: Tensor, condition: Tensor | None = N
         DataError: as `log_prob_map`.
         OptionError: a number of levels that is no power of two.
     """
+    check_autoregressive(model)
     _count_planes(model.spec.levels)
     return _by_chunks(model, x, condition, bit_planes)
 
@@ -136,6 +140,7 @@ def free_running(
         OptionError: `given` that is not at least 0 and fewer than the pixels of an image.
         DataError: as `log_prob_map`.
     """
+    check_autoregressive(model)
     pixels = model.spec.height * model.spec.width
     if not 0 <= given < pixels:
         raise OptionError(
@@ -149,6 +154,15 @@ def free_running(
     return Drift(true, -log_prob_map(model, drawn, condition), missing)
 
 
+def check_autoregressive(model: Model) -> None:
+    """Raise an `OptionError` unless a model is an autoregressive one of images."""
+    if not isinstance(model, Autoregressive):
+        raise OptionError(
+            f"model: found {type(model).__name__}, wanted an autoregressive model of images, as"
+            " gated-pixelcnn"
+        )
+
+
 def _by_chunks(
     model: Autoregressive,
     x: Tensor,
@@ -156,10 +170,9 @@ def _by_chunks(
     reduce: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
     """`reduce` of log masses (b, K, C, H, W) and true levels (b, C, H, W), for some images at a time."""
-    model.check_images(x)
+    check_autoregressive(model)
+    check_values(model.spec, x)
     model.condition_vectors(condition, len(x))
-    if x.numel() and not (x.min() >= 0 and x.max() <= 1):
-        raise DataError(f"x: found values from {x.min():g} to {x.max():g}, wanted images in [0, 1]")
     top = model.spec.levels - 1
     size = max(1, min(SCORE_CHUNK, SCORE_LOGITS // (model.spec.levels * model.spec.dimensions)))
     parts = []

@@ -19,6 +19,7 @@ from bestiary.metrics.features import Array, check_features
 from bestiary.metrics.results import Score
 from bestiary.models.autoregressive.base import SCORE_CHUNK, Autoregressive
 from bestiary.networks.lstm_layer import LSTMLayer
+from bestiary.tasks.likelihood_maps import check_autoregressive
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C, the inverse of the penalty on the squared weights
 FOLDS = 5
@@ -69,6 +70,7 @@ def pooled_activations(
         OptionError: a name that is no submodule.
         DataError: a layer whose outputs are no maps; images or conditions as the model wants them.
     """
+    check_autoregressive(model)
     modules = dict(model.named_modules())
     for name in layers:
         if name not in modules:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bestiary.errors import OptionError
 from bestiary.models.autoregressive.base import Autoregressive
+from bestiary.tasks.likelihood_maps import check_autoregressive
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def receptive_field(
         OptionError: a sub-pixel outside the image.
         DataError: images or conditions of another shape or kind than the spec's.
     """
+    check_autoregressive(model)
     spec = model.spec
     place = (channel, row, column)
     if not all(0 <= i < size for i, size in zip(place, spec.shape, strict=True)):

@@ -1,5 +1,7 @@
 """What each number of a code stands for: one example's code moved along one dimension after the other."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -55,7 +57,7 @@ def latent_traversals(
         raise BestiaryError(f"model: found {type(model).__name__}, wanted one that has codes of examples")
     if len(x) != 1:
         raise DataError(f"x: found {len(x)} examples, wanted one, shape (1, …)")
-    if not reach > 0:
+    if not 0 < reach < math.inf:
         raise OptionError(f"reach: found {reach}, wanted a number > 0")
     if steps < 2:
         raise OptionError(f"steps: found {steps}, wanted at least 2")
