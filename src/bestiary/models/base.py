@@ -198,7 +198,10 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def players(self) -> Mapping[str, Player]:
-        """The parameter groups that move, by name. Called after `initialise`, and before it to count players; always the same parameters."""
+        """The parameter groups that move, by name: the same parameters whenever it is called.
+
+        That is before training, to check a budget, and after `initialise`, for the optimisers.
+        """
 
     @abstractmethod
     def moves(self, clock: Clock) -> Sequence[Move]:
