@@ -34,7 +34,7 @@ from bestiary.tasks import (
     observed_pixels,
 )
 
-# On flat colours a learned scale falls to its smallest, and training has spikes that end it: hence a fixed one.
+# On flat colours a learned scale falls to its smallest, and spikes end the training: hence a fixed one.
 SETTINGS = {
     "likelihood": "gaussian",
     "sigma": 0.1,
