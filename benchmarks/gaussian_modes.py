@@ -187,7 +187,7 @@ def run_row(name, key, row, seed, options):
         if str(share) in kept["scores"]:
             continue
         run = trained(row, data, options.runs / f"{name}-{key}-{seed}", seed=seed, until=share)
-        if share < 1 and run.status == "finished":  # trained on before it was scored: it has no such quarter now
+        if share < 1 and run.status == "finished":  # trained on before it was scored: this quarter is gone
             continue
         if run.status == "diverged":
             found = {"modes": 0, "quality": 0.0, "reverse_kl": None}
