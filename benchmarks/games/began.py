@@ -21,7 +21,7 @@ from figure_style import BLUE, GREEN, ORANGE, TRUE, WIDTH, panels
 
 import bestiary
 from bestiary.report.figures import INK
-from bestiary.runs.folder import read_lines
+from bestiary.runs.json_lines import read_lines
 
 SETTINGS = {"channels": 32, "batch_size": 64}
 COLOURS = (BLUE, ORANGE, GREEN)

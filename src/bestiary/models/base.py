@@ -198,10 +198,7 @@ class Model(nn.Module, ABC):
 
     @abstractmethod
     def players(self) -> Mapping[str, Player]:
-        """The parameter groups that move, by name: the same parameters whenever it is called.
-
-        That is before training, to check a budget, and after `initialise`, for the optimisers.
-        """
+        """The parameter groups that move, by name: the same parameters before `initialise` and after."""
 
     @abstractmethod
     def moves(self, clock: Clock) -> Sequence[Move]:

@@ -12,7 +12,7 @@ from bestiary.distributions.gaussian import gaussian_kl
 from bestiary.metrics.active_units import ACTIVE, active_units
 from bestiary.models.base import Clock
 from bestiary.models.latent.base import VariationalModel
-from bestiary.runs.folder import append_line
+from bestiary.runs.json_lines import append_line
 from bestiary.runs.observers import Milestones, score_line
 from bestiary.training.loop import Training
 

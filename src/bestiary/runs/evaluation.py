@@ -13,7 +13,8 @@ from bestiary.errors import DataError, OptionError, unknown_name
 from bestiary.metrics.results import Score
 from bestiary.models.base import Model, Sampler
 from bestiary.runs.findings import Evaluation, Reference, SplitName
-from bestiary.runs.folder import Run, append_line, check_same_data, load, open_run
+from bestiary.runs.folder import Run, check_same_data, load, open_run
+from bestiary.runs.json_lines import append_line
 from bestiary.runs.model_scores import add_model_score
 from bestiary.runs.observers import score_line
 from bestiary.runs.sample_scores import SampleScores, has_classes, has_known_modes

@@ -10,7 +10,6 @@ scores.jsonl        one line per score
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -31,6 +30,7 @@ from bestiary.errors import BestiaryError, DataError, OptionError, RunError
 from bestiary.models.base import Model
 from bestiary.models.latent.fitted_prior import FITTED_PRIORS, FittedPrior
 from bestiary.randomness import forked_randomness
+from bestiary.runs.json_lines import read_lines
 from bestiary.training.budget import Budget
 from bestiary.training.checkpoint import load_weights, newest
 from bestiary.training.files import told_in_one_line, write_json, write_text
@@ -188,32 +188,6 @@ class Run:
         config = digest((self.folder / "config.yaml").read_text(encoding="utf-8"))
         content = {"format": FORMAT, "status": status, "reason": reason, "config_sha256": config, **more}
         write_json(self.folder / "state.json", content)
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines; a last line that was cut off while being written is left out."""
-    lines: list[dict[str, Any]] = []
-    if path.exists():
-        for text in path.read_text(encoding="utf-8").splitlines():
-            try:
-                lines.append(json.loads(text))
-            except ValueError:
-                break
-    return lines
-
-
-def append_line(path: Path, line: Mapping[str, Any]) -> None:
-    """Add one object to a file of JSON lines; numbers that are not finite, which JSON has not, are null."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def open_run(folder: str | Path) -> Run:

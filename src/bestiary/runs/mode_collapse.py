@@ -13,7 +13,8 @@ from bestiary.data.specs import ImageSpec, PointSpec
 from bestiary.data.splits import Split
 from bestiary.metrics.diversity import DataCells, relative_spread
 from bestiary.models.base import Clock, Critic, Model, Sampler
-from bestiary.runs.folder import append_line, model_name, read_lines
+from bestiary.runs.folder import model_name
+from bestiary.runs.json_lines import append_line, read_lines
 from bestiary.runs.observers import Milestones, score_line
 from bestiary.training.loop import Training
 

@@ -11,7 +11,7 @@ from bestiary.data.specs import Classes, Spec
 from bestiary.data.splits import Split
 from bestiary.metrics.results import Score
 from bestiary.models.base import Clock, Model, Sampler
-from bestiary.runs.folder import append_line
+from bestiary.runs.json_lines import append_line
 from bestiary.runs.pictures import picture_suffix, save_picture
 from bestiary.training.checkpoint import save_training
 from bestiary.training.loop import Training

@@ -29,9 +29,9 @@ from bestiary.runs.folder import (
     model_name,
     next_folder,
     read_config,
-    read_lines,
     write_config,
 )  # fmt: skip
+from bestiary.runs.json_lines import read_lines
 from bestiary.runs.mode_collapse import SampleDiversity
 from bestiary.runs.observers import Checkpoints, Log, Samples, Scores
 from bestiary.training.budget import Budget, parse_budget
