@@ -25,7 +25,7 @@ from pydantic import TypeAdapter
 from bestiary.errors import OptionError, unknown_name
 
 __all__ = [
-    "Ge", "Gt", "Le", "Lt", "Option", "Search", "Seed", "check_count", "check_seed", "options",
+    "Ge", "Gt", "Le", "Lt", "Option", "Search", "Seed", "check_count", "check_seed", "finite", "options",
     "parse_assignments", "plain", "resolve",
 ]  # fmt: skip
 
@@ -170,6 +170,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def finite(value: Any) -> Any:
+    """A value as JSON can hold it: numbers that are not finite become None, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _validate(option: Option, value: Any, owner: str, strict: bool) -> Any:

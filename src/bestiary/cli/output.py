@@ -1,13 +1,14 @@
 """What is printed: results to standard output, everything else to standard error."""
 
 import json
-import math
 import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from bestiary.config import finite
 
 _GAP = 2
 _NARROW = 24
@@ -27,7 +28,7 @@ def say(line: str) -> None:
 
 def print_json(content: Any) -> None:
     """The result as JSON; numbers that are not finite become null."""
-    print(json.dumps(_finite(content), indent=1, ensure_ascii=False, default=str))
+    print(json.dumps(finite(content), indent=1, ensure_ascii=False, default=str))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
@@ -100,11 +101,3 @@ def _print_wrapped(start: str, text: str, indent: int) -> None:
     for line in lines:
         print((start + line).rstrip())
         start = " " * indent
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

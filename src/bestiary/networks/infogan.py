@@ -32,28 +32,11 @@ def generator(
     Raises:
         DataError: height or width is not divisible by 4.
     """
-    height, width = _quarter(spec)
-    momentum = 1 - batch_norm_decay
-    features = 2 * channels * height * width
-
-    def norm(layer: nn.Module) -> nn.Module:
-        return layer if batch_norm else nn.Identity()
-
-    return _initialised(
-        nn.Sequential(
-            nn.Linear(latent_dim, 16 * channels),
-            norm(nn.BatchNorm1d(16 * channels, EPSILON, momentum)),
-            activation(),
-            nn.Linear(16 * channels, features),
-            norm(nn.BatchNorm1d(features, EPSILON, momentum)),
-            activation(),
-            nn.Unflatten(1, (2 * channels, height, width)),
-            nn.ConvTranspose2d(2 * channels, channels, 4, stride=2, padding=1),
-            norm(nn.BatchNorm2d(channels, EPSILON, momentum)),
-            activation(),
-            nn.ConvTranspose2d(channels, outputs or spec.channels, 4, stride=2, padding=1),
-        )
+    norm = nn.BatchNorm1d(16 * channels, EPSILON, 1 - batch_norm_decay) if batch_norm else nn.Identity()
+    upwards = _upwards(
+        spec, 16 * channels, channels, batch_norm, batch_norm_decay, outputs or spec.channels, activation
     )
+    return _initialised(nn.Sequential(nn.Linear(latent_dim, 16 * channels), norm, activation(), *upwards))
 
 
 def discriminator(
@@ -131,6 +114,22 @@ def code_decoder(
     Raises:
         DataError: height or width is not divisible by 4.
     """
+    upwards = _upwards(
+        spec, code_dim, channels, batch_norm, batch_norm_decay, spec.channels, lambda: nn.LeakyReLU(LEAK)
+    )
+    return _initialised(nn.Sequential(*upwards))
+
+
+def _upwards(
+    spec: ImageSpec,
+    inputs: int,
+    channels: int,
+    batch_norm: bool,
+    batch_norm_decay: float,
+    outputs: int,
+    activation: Callable[[], nn.Module],
+) -> list[nn.Module]:
+    """The layers from features (B, inputs) to maps (B, outputs, H, W)."""
     height, width = _quarter(spec)
     momentum = 1 - batch_norm_decay
     features = 2 * channels * height * width
@@ -138,18 +137,16 @@ def code_decoder(
     def norm(layer: nn.Module) -> nn.Module:
         return layer if batch_norm else nn.Identity()
 
-    return _initialised(
-        nn.Sequential(
-            nn.Linear(code_dim, features),
-            norm(nn.BatchNorm1d(features, EPSILON, momentum)),
-            nn.LeakyReLU(LEAK),
-            nn.Unflatten(1, (2 * channels, height, width)),
-            nn.ConvTranspose2d(2 * channels, channels, 4, stride=2, padding=1),
-            norm(nn.BatchNorm2d(channels, EPSILON, momentum)),
-            nn.LeakyReLU(LEAK),
-            nn.ConvTranspose2d(channels, spec.channels, 4, stride=2, padding=1),
-        )
-    )
+    return [
+        nn.Linear(inputs, features),
+        norm(nn.BatchNorm1d(features, EPSILON, momentum)),
+        activation(),
+        nn.Unflatten(1, (2 * channels, height, width)),
+        nn.ConvTranspose2d(2 * channels, channels, 4, stride=2, padding=1),
+        norm(nn.BatchNorm2d(channels, EPSILON, momentum)),
+        activation(),
+        nn.ConvTranspose2d(channels, outputs, 4, stride=2, padding=1),
+    ]
 
 
 def _quarter(spec: ImageSpec) -> tuple[int, int]:

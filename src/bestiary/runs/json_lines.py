@@ -1,10 +1,11 @@
 """Files of JSON lines, which grow a line at a time while a run is trained."""
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from bestiary.config import finite
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -22,12 +23,4 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def append_line(path: Path, line: Mapping[str, Any]) -> None:
     """Add one object to a file of JSON lines; numbers that are not finite, which JSON has not, are null."""
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(_finite(line), allow_nan=False) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        file.write(json.dumps(finite(line), allow_nan=False) + "\n")
