@@ -2,14 +2,15 @@
 
     python benchmarks/training.py --out benchmarks/training.json
 
-Both sides train the same networks at the same batch size on the same images, alternating block by block
-in one process on all cores; a row's rates are medians over the blocks, its ratio the median of the
-blocks' ratios. The plain loop is float32, contiguous, `torch.optim.Adam` and a shuffling `DataLoader`,
-with one forward pass of the generator for both players, as in PyTorch's own DCGAN tutorial, and with the
-penalty, clipping or controller of each game; an unrolled game's steps ahead are the model's own on both
-sides. Ours is what `bestiary train` runs, its log included. `pythae` is compared where it is installed (`pip
-install pythae`): its trainer and our loop train the same pythae model, a VAE of one hidden layer of 512
-units.
+Both sides train the same networks at the same batch size on the same images, alternating block by block in
+one process on all cores; a row's rates are medians over the blocks, its ratio the median of the blocks'
+ratios. The plain loop is float32, contiguous, `torch.optim.Adam` and a shuffling `DataLoader`, with one
+forward pass of the generator for both players, as in PyTorch's own DCGAN tutorial, and with the penalty,
+clipping or controller of each game. Where a textbook's cost is no few lines (an unrolled game's steps
+ahead, logistic mixtures, hierarchies, codes on a sphere) the cost is the model's own on both sides, and
+what differs is the loop. Ours is what `bestiary train` runs, its log included, but by Adam. `pythae` is
+compared by `--pythae` (`pip install pythae`): its trainer and our loop train the same pythae model,
+a VAE of one hidden layer of 512 units.
 """
 
 import argparse
@@ -17,13 +18,13 @@ import json
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from dataclasses import replace
 from datetime import date
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -38,6 +39,10 @@ from bestiary.distributions.gaussian import gaussian_kl
 from bestiary.models.adversarial.began import BEGAN
 from bestiary.models.adversarial.gan import GAN
 from bestiary.models.adversarial.unrolled_gan import UnrolledGAN
+from bestiary.models.autoregressive.base import Autoregressive
+from bestiary.models.autoregressive.gated_pixelcnn import GatedPixelCNN
+from bestiary.models.autoregressive.pixelcnn import PixelCNN
+from bestiary.models.autoregressive.pixelrnn import PixelRNN
 from bestiary.models.autoregressive.transformer import Transformer
 from bestiary.models.base import Clock, ClosedForm, Model, Move, Player, Step
 from bestiary.models.latent.vae import VAE
@@ -136,6 +141,18 @@ def plain_vae(model, batches):
         yield
 
 
+def plain_own_cost(model, batches):
+    optimizer = Adam(model.parameters(), lr=1e-3)
+    (move,) = model.moves(Clock())
+    random = torch.Generator().manual_seed(0)
+    while True:
+        (x,) = next(batches)
+        optimizer.zero_grad()
+        move.cost(Step(len(x), Clock(), random, {"model": optimizer}, Batch(x)))["loss"].backward()
+        optimizer.step()
+        yield
+
+
 def plain_autoregressive(model, batches):
     optimizer = Adam(model.parameters(), lr=1e-3)
     while True:
@@ -153,8 +170,12 @@ def plain_loop(model, images):
         loop = plain_gan
     elif isinstance(model, BEGAN):
         loop = plain_began
+    elif type(model) is VAE:
+        loop = plain_vae
+    elif isinstance(model, (PixelCNN, GatedPixelCNN, PixelRNN)):
+        loop = plain_autoregressive
     else:
-        loop = plain_vae if isinstance(model, VAE) else plain_autoregressive
+        loop = plain_own_cost
     model.train()
     return partial(next, loop(model, endless(loader)))
 
@@ -204,12 +225,16 @@ def models_against_the_plain_loop(names, data, options, folder, peaks):
     images = torch.cat([batch.x for batch in data.train.batches(5000)])
     precisions = ["float32", "bfloat16"] if "bfloat16" in peaks else ["float32"]
     for name in names:
-        create = partial(bestiary.create, name, spec=data.spec, preset="laptop")
-        if issubclass(CATALOGUE[name].load(), (ClosedForm, Transformer)):  # the data here are images
+        family = CATALOGUE[name].load()
+        if issubclass(family, (ClosedForm, Transformer)):  # the data here are images
             continue
-        ways = [(precision, False) for precision in precisions]
+        by = {"optimizer": "adam"} if issubclass(family, Autoregressive) else {}
+        create = partial(bestiary.create, name, spec=data.spec, preset=options.preset, **by)
+        ways = [
+            (precision, False) for precision in precisions if precision == "float32" or create().bfloat16_safe
+        ]
         if create().compiled:
-            ways += [(precision, True) for precision in precisions]
+            ways += [(precision, True) for precision, _ in ways]
         for precision, compiled in ways:
             step, training = our_loop(create(), data, precision, folder, compiled=compiled)
             plain = plain_loop(create(), images)
@@ -218,7 +243,8 @@ def models_against_the_plain_loop(names, data, options, folder, peaks):
             row = compare(step, plain, examples=size, updates=options.updates, blocks=options.blocks)
             flops = training.clock.flops / training.clock.examples * row["ours"]
             share = round(flops / peaks[precision], 3)
-            yield {"model": name, "against": "plain loop", "precision": precision, "compiled": compiled,
+            yield {"model": name, "preset": options.preset, "against": "plain loop",
+                   "precision": precision, "compiled": compiled,
                    "batch": training.model.batch_size, **row, "share_of_peak": share}  # fmt: skip
 
 
@@ -313,6 +339,8 @@ def processor():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="*", default=list(CATALOGUE))
+    parser.add_argument("--preset", choices=["paper", "laptop"], default="laptop")
+    parser.add_argument("--pythae", action="store_true", help="compare with pythae too")
     parser.add_argument("--data", default="fashion-mnist")
     parser.add_argument("--updates", type=int, default=20, help="rounds in a block")
     parser.add_argument("--blocks", type=int, default=9)
@@ -325,7 +353,7 @@ def main():
         for row in models_against_the_plain_loop(options.models, data, options, folder, peaks):
             rows.append(row)
             print(json.dumps(row), flush=True)
-        if find_spec("pythae"):
+        if options.pythae:
             rows.append(pythae_against_ours(data, options, folder))
             print(json.dumps(rows[-1]), flush=True)
     try:
@@ -333,7 +361,7 @@ def main():
     except PackageNotFoundError:
         package = "source tree"
     report = {
-        "command": f"python benchmarks/training.py --updates {options.updates} --blocks {options.blocks}",
+        "command": f"python {' '.join(sys.argv)}",
         "date": date.today().isoformat(),
         "versions": {"bestiary": package, "torch": torch.__version__, "python": platform.python_version()},
         "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},

@@ -7,7 +7,8 @@ from torch import nn
 
 from bestiary.data.specs import ImageSpec
 from bestiary.errors import DataError
-from bestiary.networks import dcgan, metz, resnet_gan
+from bestiary.networks import dcgan, infogan, metz, resnet_gan
+from bestiary.networks.layers import Flatten, FoldedConvTranspose2d, Unflatten
 from bestiary.networks.maxout import Maxout, pacgan_discriminator, pacgan_generator
 from bestiary.networks.minibatch_discrimination import MinibatchDiscrimination
 
@@ -344,3 +345,42 @@ def test_minibatch_discrimination_is_as_exact_under_bfloat16_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = layer(f)
     torch.testing.assert_close(rounded, layer(f))
+
+
+@pytest.mark.parametrize("size", [(5, 4), (1, 3)])
+@pytest.mark.parametrize("settings", [
+    {"kernel_size": 4, "stride": 2, "padding": 1},
+    {"kernel_size": (3, 5), "stride": (1, 3), "padding": (0, 2), "output_padding": (0, 2), "bias": False},
+])  # fmt: skip
+def test_a_folded_transposed_convolution_is_a_transposed_convolution(settings, size):
+    folded = FoldedConvTranspose2d(3, 2, **settings).double()
+    plain = nn.ConvTranspose2d(3, 2, **settings).double()
+    plain.load_state_dict(folded.state_dict())
+    x = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(folded(x), plain(x))
+    weights = torch.randn(plain(x).shape, dtype=torch.float64)
+    for ours, theirs in zip(gradients(folded, x, weights), gradients(plain, x, weights), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def gradients(layer, x, weights):
+    return torch.autograd.grad((layer(x) * weights).sum(), [x, *layer.parameters()])
+
+
+def test_maps_and_their_gradient_stay_channels_last():
+    maps = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last).requires_grad_()
+    features = Flatten()(maps)
+    assert torch.equal(features, maps.permute(0, 2, 3, 1).reshape(2, 60))
+    assert features.data_ptr() == maps.data_ptr()  # nothing was copied
+    assert torch.equal(Unflatten(3, 4, 5)(features), maps)
+    assert Unflatten(3, 4, 5)(features).is_contiguous(memory_format=torch.channels_last)
+    (gradient,) = torch.autograd.grad((features * torch.randn(2, 60)).sum(), maps)
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("maps", [1, 3])
+def test_infogan_images_by_either_transposed_convolution(maps):
+    """A single map is folded, three are not: both give images of the size that was asked for."""
+    generator = infogan.generator(ImageSpec(maps, 12, 8, 256), latent_dim=5, channels=4)
+    assert isinstance(generator[-1], FoldedConvTranspose2d) == (maps == 1)
+    assert generator(torch.randn(2, 5)).shape == (2, maps, 12, 8)

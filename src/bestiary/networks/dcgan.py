@@ -17,6 +17,7 @@ from math import prod
 from torch import nn
 
 from bestiary.data.specs import ImageSpec
+from bestiary.networks.layers import Flatten, Unflatten
 from bestiary.networks.pyramid import Centred, halvings, sizes
 
 _DEVIATION = 0.02
@@ -44,7 +45,7 @@ def generator(
     maps = [channels * 2**k for k in reversed(range(times))]
     layers: list[nn.Module] = [
         nn.Linear(latent_dim, maps[0] * prod(smallest), bias=not batch_norm),
-        nn.Unflatten(1, (maps[0], *smallest)),
+        Unflatten(maps[0], *smallest),
     ]
     for (inputs, wide), size in zip(pairwise([*maps, outputs or spec.channels]), larger, strict=True):
         if batch_norm:
@@ -85,7 +86,7 @@ def discriminator(
         if normed:
             layers.append(nn.BatchNorm2d(wide, momentum=1 - batch_norm_decay))
         layers.append(nn.LeakyReLU(_LEAK))
-    layers += [nn.Flatten(), nn.Linear(maps[-1] * prod(smallest), outputs)]
+    layers += [Flatten(), nn.Linear(maps[-1] * prod(smallest), outputs)]
     return _initialised(nn.Sequential(*layers))
 
 

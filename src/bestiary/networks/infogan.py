@@ -12,6 +12,7 @@ from torch import nn
 
 from bestiary.data.specs import ImageSpec
 from bestiary.errors import DataError
+from bestiary.networks.layers import Flatten, FoldedConvTranspose2d, Unflatten
 
 LEAK = 0.2
 EPSILON = 1e-3
@@ -65,7 +66,7 @@ def discriminator(
             nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1),
             norm(nn.BatchNorm2d(2 * channels, EPSILON, momentum)),
             nn.LeakyReLU(LEAK),
-            nn.Flatten(),
+            Flatten(),
             nn.Linear(2 * channels * height * width, 16 * channels),
             norm(nn.BatchNorm1d(16 * channels, EPSILON, momentum)),
             nn.LeakyReLU(LEAK),
@@ -93,7 +94,7 @@ def code_encoder(
             nn.Conv2d(spec.channels, channels, 4, stride=2, padding=1),
             nn.LeakyReLU(LEAK),
             nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1),
-            nn.Flatten(),
+            Flatten(),
             nn.Linear(2 * channels * height * width, code_dim),
             nn.BatchNorm1d(code_dim, EPSILON, 1 - batch_norm_decay) if batch_norm else nn.Identity(),
             nn.LeakyReLU(LEAK),
@@ -133,6 +134,7 @@ def _upwards(
     height, width = _quarter(spec)
     momentum = 1 - batch_norm_decay
     features = 2 * channels * height * width
+    transposed = FoldedConvTranspose2d if outputs == 1 else nn.ConvTranspose2d
 
     def norm(layer: nn.Module) -> nn.Module:
         return layer if batch_norm else nn.Identity()
@@ -141,11 +143,11 @@ def _upwards(
         nn.Linear(inputs, features),
         norm(nn.BatchNorm1d(features, EPSILON, momentum)),
         activation(),
-        nn.Unflatten(1, (2 * channels, height, width)),
+        Unflatten(2 * channels, height, width),
         nn.ConvTranspose2d(2 * channels, channels, 4, stride=2, padding=1),
         norm(nn.BatchNorm2d(channels, EPSILON, momentum)),
         activation(),
-        nn.ConvTranspose2d(channels, outputs, 4, stride=2, padding=1),
+        transposed(channels, outputs, 4, stride=2, padding=1),
     ]
 
 

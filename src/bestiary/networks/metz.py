@@ -19,6 +19,7 @@ from typing import Literal
 from torch import nn
 
 from bestiary.data.specs import ImageSpec
+from bestiary.networks.layers import Flatten
 from bestiary.networks.pyramid import Centred, sizes
 
 DiscriminatorSize = Literal["quarter", "half"]
@@ -76,7 +77,7 @@ def discriminator(
         down = nn.Conv2d(inputs, maps, 3, stride=2, padding=1, bias=not batch_norm)
         layers += [down, *_norm(maps, momentum), nn.LeakyReLU(_LEAK)]
     smallest = sizes(spec, len(_MAPS))[-1]
-    layers += [nn.Flatten(), nn.Linear(all_maps[-1] * prod(smallest), outputs)]
+    layers += [Flatten(), nn.Linear(all_maps[-1] * prod(smallest), outputs)]
     return _initialised(nn.Sequential(*layers))
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bestiary.data.specs import ImageSpec
 from bestiary.errors import DataError
+from bestiary.networks.layers import Flatten, Unflatten
 
 _SMALLEST_SIDE = 4
 
@@ -40,7 +41,7 @@ def encoder(spec: ImageSpec, *, channels: int, outputs: int) -> nn.Sequential:
         wide = channels * 2**step
         layers += [Block(wide), nn.ELU(), nn.Conv2d(wide, 2 * wide, 4, stride=2, padding=1)]
     features = channels * 2**halvings * (spec.height >> halvings) * (spec.width >> halvings)
-    layers += [Block(channels * 2**halvings), nn.ELU(), nn.Flatten(), nn.Linear(features, outputs)]
+    layers += [Block(channels * 2**halvings), nn.ELU(), Flatten(), nn.Linear(features, outputs)]
     return nn.Sequential(*layers)
 
 
@@ -55,7 +56,7 @@ def decoder(spec: ImageSpec, *, latent_dim: int, channels: int, outputs: int) ->
     wide = channels * 2**halvings
     layers: list[nn.Module] = [
         nn.Linear(latent_dim, wide * height * width),
-        nn.Unflatten(1, (wide, height, width)),
+        Unflatten(wide, height, width),
         Block(wide),
     ]
     for _ in range(halvings):

@@ -75,7 +75,8 @@ def train(
         seed: of batch order and of everything random inside moves.
         resume: go on with the run in `out`; start over where it has no checkpoint yet.
         device: "auto", "cpu", "cuda", "mps".
-        precision: "auto" is bfloat16 where the hardware has it and the model allows it.
+        precision: "auto" is that of the run to go on with, else bfloat16 where the hardware has it and the
+            model allows it.
         compile: "on" and "off" say whether `torch.compile` is used, for the parts of models that it was
             measured to make faster; "auto" uses it where that pays within the budget.
         accumulate: compute each batch in so many parts, to save memory.
@@ -110,6 +111,8 @@ def train(
 
         folder, started = runtime.ranks.first(begin)
         run = Run(folder)
+        if started is not None and precision == "auto":  # of another machine, maybe
+            runtime = replace(runtime, precision=started.training["precision"])
         if started is not None and compile == "auto":
             compiled = started.training["compiled"]
         else:
