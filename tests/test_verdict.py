@@ -1,6 +1,7 @@
 """The verdict on made-up results whose right answer is known."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -78,6 +79,46 @@ def test_equal_models_are_separated_at_the_rate_that_the_verdict_states():
     assert "9 pairs were compared; if all models were equal" in text
     assert "about 0.41 by chance alone" in text
     assert "not the luck of the seed: every model was trained once" in text
+
+
+def likelihood(model, nats):
+    """An entry whose nats are of so many examples of 8 × 8 pixels."""
+    n, mean, error = len(nats), float(nats.mean()), float(nats.std(ddof=1)) / math.sqrt(len(nats))
+    bit = 64 * math.log(2)
+    scores = {
+        "nats": Score(mean, error, n, 0, "exact"),
+        "bits_per_dim": Score(mean / bit, error / bit, n, 0, "exact"),
+    }
+    return replace(entry(model, **scores), nats=nats)
+
+
+def test_likelihoods_of_the_same_examples_are_compared_in_each_of_them(tmp_path):
+    rng = np.random.default_rng(0)
+    hard = rng.normal(100, 30, 400)  # that some examples are harder than others is no doubt about the models
+    better, worse = hard + rng.normal(0, 1, 400), hard + rng.normal(0.5, 1, 400)
+    pair = compare(likelihood("a", better), likelihood("b", worse))
+    for comparison in (pair, saved(pair, tmp_path)):
+        assert rank(comparison, "nats").best == "a"
+        assert rank(comparison, "bits_per_dim").best == "a"
+        assert "it is their differences in each that count" in everything(comparison)
+    fewer = compare(likelihood("a", better), likelihood("b", worse[:300]))
+    without = compare(*(replace(e, nats=None) for e in pair.entries))
+    for comparison in (fewer, without):
+        assert rank(comparison, "bits_per_dim").groups == (("a", "b"),)
+
+
+def saved(comparison, folder):
+    comparison.save(folder)
+    return Comparison.load(folder)
+
+
+def test_equal_likelihoods_are_separated_in_pairs_at_the_rate_that_the_verdict_states():
+    rng, rate = np.random.default_rng(0), 0
+    for _ in range(2000):
+        hard = rng.normal(100, 30, 50)
+        pair = compare(*(likelihood(model, hard + rng.normal(0, 1, 50)) for model in "ab"))
+        rate += len(rank(pair, "nats").groups) - 1
+    assert 0.03 < rate / 2000 < 0.07
 
 
 def test_direction_of_each_score():

@@ -128,7 +128,9 @@ def definitions_section(comparison: Comparison) -> str:
     words = (
         "± is one standard error over the finite number of examples. Two scores a and b are called"
         f" distinguishable where |a − b| &gt; {THRESHOLD:g} √(e<sub>a</sub>² + e<sub>b</sub>²), the two"
-        " errors taken as independent. Training time is spent in updates; scoring and drawing are not in it."
+        " errors taken as independent; for likelihoods, which are of the same examples, the standard error"
+        " of the mean of their differences is taken. Training time is spent in updates; scoring and drawing"
+        " are not in it."
     )
     listed = f'<div class="definitions">{"".join(items)}</div>' if items else ""
     return section("definitions", "How each number is defined", f"<p>{words}</p>", listed)

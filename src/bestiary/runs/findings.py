@@ -66,6 +66,7 @@ class Evaluation:
         unavailable: name of a metric, or of one score of it, that this model cannot have → why.
         notes: what to know before believing the scores, a line each.
         precision, recall: the PRD curve, or None.
+        nats: −log p of each example that "nats" is the mean of, shape (n,), or None.
         samples: what the sample metrics judged, shape (n, *spec.shape), or None.
         sampling_seconds: for 1,000 samples, or None.
     """
@@ -75,6 +76,7 @@ class Evaluation:
     notes: list[str] = field(default_factory=list)
     precision: Tensor | None = None
     recall: Tensor | None = None
+    nats: Tensor | None = None
     samples: Tensor | None = None
     sampling_seconds: float | None = None
 

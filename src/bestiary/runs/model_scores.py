@@ -61,7 +61,10 @@ def _likelihood(model: Model, reference: Reference, found: Evaluation) -> None:
                 for batch in _batches(model, reference, reference.n)
             ]
         protocol = f"likelihood[{kind}, {treatment}, n={reference.n}, {reference.split}]"
-        _add_nats(prefix, -torch.cat(parts).double(), protocol, model, found)
+        nats = -torch.cat(parts).double()
+        _add_nats(prefix, nats, protocol, model, found)
+        if not prefix:
+            found.nats = nats
 
 
 def _annealed(model: Model, reference: Reference, found: Evaluation) -> None:

@@ -220,6 +220,7 @@ def _entry(
         learning=[_progress(line) for line in run.log()],
         precision=_curve(found.precision),
         recall=_curve(found.recall),
+        nats=_curve(found.nats),
         samples=None if found.samples is None else _pictures(found.samples[:SHOWN]),
         neighbours=None if found.samples is None else _neighbours(found.samples[:NEIGHBOURS], evaluator.data),
     )

@@ -65,6 +65,7 @@ class Entry:
         unavailable: name of a score, or of a metric, to the reason why there is none.
         learning: the training log; empty for a model that is solved in closed form.
         precision, recall: the PRD curve, arrays of one length, or None.
+        nats: −log p of each example of the split that is scored, in its order, (n,), or None.
         samples: uint8 (n, C, H, W), 0 is black and 255 white whatever the data's levels, or None.
         neighbours: uint8 (m, 2, C, H, W), pairs of a sample and its nearest training image, or None.
     """
@@ -89,6 +90,7 @@ class Entry:
     learning: Sequence[Progress] = ()
     precision: Curve | None = None
     recall: Curve | None = None
+    nats: Curve | None = None
     samples: Images | None = None
     neighbours: Images | None = None
 
@@ -266,7 +268,7 @@ def show(score: Score) -> str:
     return f"{score.value:.{decimals}f} ± {score.error:.{decimals}f}"
 
 
-_ARRAYS = {"precision", "recall", "samples", "neighbours", "floor_precision", "floor_recall", "real"}
+_ARRAYS = {"precision", "recall", "nats", "samples", "neighbours", "floor_precision", "floor_recall", "real"}
 
 
 def _to_plain(owner: Comparison | Entry, arrays: dict[str, NDArray[Any]], prefix: str) -> dict[str, Any]:

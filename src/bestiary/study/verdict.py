@@ -1,8 +1,9 @@
 """The verdict in words: sentences that never say more than the numbers.
 
 Two scores are called distinguishable where they differ by more than `THRESHOLD` standard errors of their
-difference, |a − b| > 2 √(e_a² + e_b²), the two errors taken as independent. A score without an error bar
-is never distinguishable from another.
+difference: of √(e_a² + e_b²), the two errors taken as independent, or, for likelihoods of the same examples,
+of the mean of what the two differ by in each. A score without an error bar is never distinguishable from
+another.
 """
 
 import math
@@ -10,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+import numpy as np
+
 from bestiary.metrics.results import Score
 from bestiary.scores import SCORES
-from bestiary.study.results import Comparison, is_bound, show
+from bestiary.study.results import Comparison, Curve, Entry, is_bound, show
 
 THRESHOLD = 2.0
 # How often two equal scores with normal errors differ by more than THRESHOLD: P(|N(0, 1)| > 2).
@@ -61,17 +64,35 @@ class Ranking:
         return (first, *(m for m in others if not distinguishable(self.values[first], self.values[m])))
 
 
+@dataclass(frozen=True, eq=False)
+class ExampleScore(Score):
+    """A score that is the mean over examples.
+
+    Attributes:
+        values: of each example, in an order that scores of other models share, (n,).
+    """
+
+    values: Curve
+
+
 def distinguishable(a: Score, b: Score) -> bool:
     """Whether two scores differ by more than `THRESHOLD` standard errors of their difference."""
     if not (_has_error(a) and _has_error(b)):
         return False
-    return abs(a.value - b.value) > THRESHOLD * math.hypot(a.error or 0.0, b.error or 0.0)
+    return abs(a.value - b.value) > THRESHOLD * _error_of_difference(a, b)
+
+
+def _error_of_difference(a: Score, b: Score) -> float:
+    if isinstance(a, ExampleScore) and isinstance(b, ExampleScore) and len(a.values) == len(b.values):
+        return float(np.std(a.values - b.values, ddof=1)) / math.sqrt(len(a.values))
+    return math.hypot(a.error or 0.0, b.error or 0.0)
 
 
 def rank(comparison: Comparison, name: str) -> Ranking:
     """The finished models in order of the score `name`; models without it are left out."""
     entries = [e for e in comparison.entries if e.status == "finished" and name in e.scores]
-    found = {e.model: e.scores[name] for e in entries if math.isfinite(e.scores[name].value)}
+    scores = {e.model: _by_example(comparison, e, name) for e in entries}
+    found = {model: score for model, score in scores.items() if math.isfinite(score.value)}
     sign = 1 if SCORES[name].better == "lower" else -1
     order = sorted(found, key=lambda model: sign * found[model].value)
     groups: list[list[str]] = []
@@ -82,6 +103,15 @@ def rank(comparison: Comparison, name: str) -> Ranking:
         else:
             groups[-1].append(model)
     return Ranking(name, {model: found[model] for model in order}, tuple(map(tuple, groups)))
+
+
+def _by_example(comparison: Comparison, entry: Entry, name: str) -> Score:
+    """The score of an entry, with its values of each example where these are known."""
+    score = entry.scores[name]
+    units = {"nats": 1.0, "bits_per_dim": math.log(2) * comparison.spec.dimensions}
+    if entry.nats is None or name not in units:
+        return score
+    return ExampleScore(**vars(score), values=entry.nats / units[name])
 
 
 def ranked_scores(comparison: Comparison) -> dict[str, Ranking]:
@@ -294,6 +324,8 @@ def _limits(comparison: Comparison, rankings: Mapping[str, Ranking]) -> Finding:
         " of their difference. The error bars cover the finite number of examples only, not the luck of the"
         " seed: every model was trained once, and another seed may change the order."
     )
+    if any(isinstance(score, ExampleScore) for r in rankings.values() for score in r.values.values()):
+        text += " Likelihoods are of the same examples, so that it is their differences in each that count."
     pairs = sum(
         1
         for ranking in rankings.values()
