@@ -381,7 +381,7 @@ def compare(data, out, **options):
 
 
 def test_a_comparison_writes_its_table_and_its_page(tmp_path, digits):
-    comparison = compare(digits, tmp_path / "c")
+    comparison = compare(digits, tmp_path / "c", precision="float32")
     assert {p.name for p in (tmp_path / "c").iterdir() if p.name != ".lock"} == {
         "comparison.csv", "comparison.json", "comparison.npz", "report.html", "runs",
     }  # fmt: skip
@@ -389,11 +389,15 @@ def test_a_comparison_writes_its_table_and_its_page(tmp_path, digits):
     assert [e.model for e in stored.entries] == ["ppca", "vae"]
     assert stored.entries[1].examples == 300
     assert stored.entries[1].scores["nats"] == comparison.entries[1].scores["nats"]
+    assert [e.arithmetic for e in stored.entries] == ["", "float32"]
+    for entry in stored.entries:
+        assert len(entry.nats) == entry.scores["nats"].n_real
+        assert entry.nats.mean() == pytest.approx(entry.scores["nats"].value)
     assert stored.floors["frechet"].value < stored.entries[0].scores["frechet"].value
     assert any(note.startswith("frechet: its bias at 100 examples is not small") for note in stored.notes)
     with pytest.raises(RunError, match="exists already and is not empty"):
         compare(digits, tmp_path / "c")
-    again = compare(digits, tmp_path / "c", resume=True)
+    again = compare(digits, tmp_path / "c", resume=True, precision="float32")
     assert again.entries[0].scores == comparison.entries[0].scores
 
 

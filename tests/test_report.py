@@ -42,7 +42,8 @@ def entry(model, seed=0, channels=1, **changed):
     return Entry(**{
         "model": model, "family": "latent", "paper": "A Paper (Author et al.)", "year": 2014,
         "run": f"runs/{model}", "parameters": 1_234_567, "examples": 50_000, "seconds": 65.0,
-        "updates": {"generator": 10, "discriminator": 50}, "flops": 2.13e15, "sampling_seconds": 0.5,
+        "updates": {"generator": 10, "discriminator": 50}, "flops": 2.13e15, "arithmetic": "bfloat16",
+        "sampling_seconds": 0.5,
         "settings": {"learning_rate": 1e-4, "betas": (0.5, 0.9), "ema": None, "fused": True},
         "scores": {
             "bits_per_dim": score(3.0 + seed, 0.02, "elbo, test"), "nats": score(130.0, 1.0, "elbo, test"),
@@ -170,7 +171,7 @@ def test_everything_that_was_found_is_on_the_page(full, html):
     text = Document(html).text
     for words in (
         "Three generative models on digits", "the same budget of 1 epoch", "8 × 8 grey, 17 levels, 2 classes",
-        "a is best", "a (≤ 3.000 ± 0.020)", "1,234,567", "2.13 PFLOP", "1 min 05 s",
+        "a is best", "a (≤ 3.000 ± 0.020)", "1,234,567", "2.13 PFLOP in bfloat16", "1 min 05 s",
         "generator 10 discriminator 50", "diverged", "loss was not finite", "the value is not a number",
         "the true value may be lower (a, b: elbo, test)",
         "frechet[efficientnet-lite0, n=2000, test] (2,000 real, 2,000 generated)", "sha256:123abc",

@@ -222,7 +222,10 @@ def _training(entry: Entry) -> str:
     if entry.flops is None or not math.isfinite(entry.flops) or entry.flops < 1:
         return duration(entry.seconds)
     power = min(len(_PREFIXES) - 1, math.floor(math.log10(entry.flops)) // 3)
-    return f"{duration(entry.seconds)}<small>{entry.flops / 1000**power:.3g} {_PREFIXES[power]}FLOP</small>"
+    work = f"{entry.flops / 1000**power:.3g} {_PREFIXES[power]}FLOP"
+    if entry.arithmetic == "bfloat16":
+        work += "<br>in bfloat16"
+    return f"{duration(entry.seconds)}<small>{work}</small>"
 
 
 def _cell(name: str, scores: Mapping[str, Score], best: bool = False, mark: str = "") -> str:

@@ -18,7 +18,7 @@ from bestiary import catalogue
 from bestiary.data.splits import Data, flat_parts
 from bestiary.errors import OptionError, RunError, StoppedError
 from bestiary.metrics.neighbours import nearest_in_parts
-from bestiary.models.base import Model
+from bestiary.models.base import ClosedForm, Model
 from bestiary.report import write_report
 from bestiary.runs.evaluation import Evaluator, check_metrics
 from bestiary.runs.findings import Evaluation, SplitName
@@ -213,6 +213,7 @@ def _entry(
         updates=clock["updates"],
         seconds=clock["seconds"],
         flops=clock["flops"] or None,
+        arithmetic="" if isinstance(model, ClosedForm) else config.training["precision"],
         sampling_seconds=found.sampling_seconds,
         settings=config.model["settings"],
         scores=found.scores,

@@ -59,6 +59,7 @@ class Entry:
         updates: optimiser steps per player.
         seconds: time spent in moves.
         flops: floating-point operations of the training, or None where they were not counted.
+        arithmetic: "float32" or "bfloat16", what its costs were computed in, or "" where that is not known.
         sampling_seconds: time to draw 1,000 samples, or None where nothing was drawn.
         settings: the resolved configuration.
         scores: by name, the names of `SCORES`.
@@ -83,6 +84,7 @@ class Entry:
     warnings: Sequence[str] = ()
     updates: Mapping[str, int] = field(default_factory=dict)
     flops: float | None = None
+    arithmetic: str = ""
     sampling_seconds: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Score] = field(default_factory=dict)
