@@ -13,7 +13,9 @@ import argparse
 import importlib.metadata
 import json
 import math
+import shlex
 import sys
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -104,14 +106,16 @@ def main():
     stored = json.loads(options.out.read_text()) if options.out.exists() else {"about": about, "cells": {}}
     if stored["about"] != about:
         sys.exit(f"{options.out}: holds another network, budget or data: give another --out")
+    stored |= {"command": f"python {shlex.join(sys.argv)}", "date": str(date.today())}
     stored["versions"] = {p: importlib.metadata.version(p) for p in ("bestiary", "torch")}
     for seed in options.seeds:
         for order in options.orders:
             name = f"{order} | {seed}"
             if name not in stored["cells"]:
                 stored["cells"][name] = cell(trained(options, data, order, seed), data, options.images)
-                options.out.write_text(json.dumps(stored) + "\n")
+                options.out.write_text(json.dumps(stored) + "\n")  # each, for interruptions
             print(f"{name}: {np.mean(stored['cells'][name]['bits']):.4f}", file=sys.stderr, flush=True)
+    options.out.write_text(json.dumps(stored) + "\n")
     text = table(stored["cells"], options.orders, options.seeds, about)
     options.out.with_suffix(".md").write_text(text)
     print(text)
