@@ -41,7 +41,7 @@ _VAMP = {
 }
 _PIXELS = {"channels": 16, "head_channels": 32}
 _ADAM = {"optimizer": "adam", "learning_rate": 5e-3, "anneal": 1.0, "batch_size": 16}
-_SOAP = {"optimizer": "soap", "learning_rate": 8e-3, "anneal": 1.0, "batch_size": 16}
+_SOAP = {"optimizer": "soap", "learning_rate": 4e-3, "anneal": 1.0, "batch_size": 16}
 _GATED = {**_PIXELS, "layers": 10, "kernel_size": 3}
 _RNN = {"layers": 7, "optimizer": "adam", "learning_rate": 1.5e-3, "anneal": 0.6, "batch_size": 32}
 
@@ -61,11 +61,9 @@ class Row:
 
 
 ROWS = {
-    "pixelcnn": Row("pixelcnn", "12 epochs", _PIXELCNN, {**_PIXELS, **_SOAP}),
+    "pixelcnn": Row("pixelcnn", "36 epochs", _PIXELCNN, {**_PIXELS, **_SOAP}),
     "pixelcnn-adam": Row("pixelcnn", "12 epochs", _PIXELCNN, {**_PIXELS, **_ADAM}),
-    "gated-pixelcnn": Row(
-        "gated-pixelcnn", "18 epochs", _GATED_PIXELCNN, {**_GATED, **_SOAP, "learning_rate": 4e-3}
-    ),
+    "gated-pixelcnn": Row("gated-pixelcnn", "18 epochs", _GATED_PIXELCNN, {**_GATED, **_SOAP}),
     "gated-pixelcnn-adam": Row("gated-pixelcnn", "8 epochs", _GATED_PIXELCNN, {**_GATED, **_ADAM}),
     "pixelrnn-diagonal": Row(
         "pixelrnn-diagonal",
