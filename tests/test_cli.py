@@ -428,6 +428,12 @@ def test_a_model_that_cannot_draw_so_says_it(bestiary, run):
     assert "draws no samples: fit a density to its codes by bestiary.tasks.fit_prior" in err
 
 
+@pytest.mark.parametrize("command", ["sample", "evaluate"])
+def test_a_device_that_is_not_there_is_told_of(bestiary, run, command):
+    code, _, err = bestiary(command, run, "--device", "cdua")
+    assert (code, "device: found 'cdua', which this machine does not have" in err) == (2, True), err
+
+
 def test_points_are_sampled_as_numbers(bestiary):
     asked = ["train", "ppca", "--data", "ring", "--data-set", "size=50", "--set", "latent_dim=1"]
     bestiary(*asked, "--budget", "1 epochs", "--out", "r")

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from bestiary.distributions.gaussian import gaussian_log_prob
 from bestiary.distributions.priors import Prior
+from bestiary.randomness import choose, normal_like
 
 _SMALLEST = 1e-6  # deviation that is no rounding error, beside the largest
 
@@ -78,10 +79,9 @@ class FullNormalMixture(Prior):
 
     def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         """See `Prior.draw`."""
-        device = self.mean.device if generator is None else generator.device
-        chosen = torch.multinomial(self.weights.to(device), n, replacement=True, generator=generator)
-        noise = torch.randn(n, self.mean.shape[1], generator=generator, device=device).to(self.mean)
-        counts = F.one_hot(chosen, len(self.weights)).bool().to(self.mean.device)
+        chosen = choose(self.weights, n, generator)
+        noise = normal_like(self.mean.new_empty(n, self.mean.shape[1]), generator)
+        counts = F.one_hot(chosen, len(self.weights)).bool()
         z = torch.empty_like(noise)
         for mean, scale, own in zip(self.mean, self.scale, counts.T, strict=True):
             z[own] = mean + noise[own] @ scale.mT

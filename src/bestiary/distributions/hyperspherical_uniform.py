@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from bestiary.distributions.bessel_ratio import log_area
 from bestiary.errors import OptionError
+from bestiary.randomness import normal_like
 
 Shape: TypeAlias = torch.Size | list[int] | tuple[int, ...]
 
@@ -110,8 +111,7 @@ class HypersphericalUniform(Distribution):
     ) -> Tensor:
         """Points x = g/‖g‖ of standard normal g, shape (*sample_shape, ..., m)."""
         shape = self._extended_shape(torch.Size(sample_shape))
-        device = self._like.device if generator is None else generator.device
-        return F.normalize(torch.randn(shape, generator=generator, device=device).to(self._like), dim=-1)
+        return F.normalize(normal_like(self._like.new_empty(shape), generator), dim=-1)
 
     def sample(
         self,

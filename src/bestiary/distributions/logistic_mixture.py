@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from bestiary.distributions.observation import at_least_float32
+from bestiary.randomness import uniform_like
 
 SMALLEST_LOG_SCALE = -7.0  # as published
 LARGEST_LOG_SCALE = 40.0  # where a bin's share of a component is still a float32
@@ -166,8 +167,7 @@ class DiscretizedLogisticMixture(Distribution):
         A logistic draw that is rounded to the nearest level and clipped has exactly the masses of `log_prob`.
         """
         shape = self._extended_shape(torch.Size(sample_shape))
-        device = self.means.device if generator is None else generator.device
-        uniform = torch.rand((shape[-1] + 1, *shape[:-1]), generator=generator, device=device).to(self.means)
+        uniform = uniform_like(self.means.new_empty(shape[-1] + 1, *shape[:-1]), generator)
         top = self.levels - 1
         with torch.no_grad():
             below = self.logits.softmax(dim=-1).cumsum(dim=-1)[..., :-1] <= uniform[-1, ..., None]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bestiary.data.specs import ImageSpec, PointSpec, Spec
 from bestiary.errors import OptionError
+from bestiary.randomness import normal_like, uniform_like
 
 ObservationName = Literal["bernoulli", "discretised_logistic", "gaussian"]
 Treatment = Literal["mass", "dequantised", "density", "grey Bernoulli"]
@@ -80,7 +81,8 @@ class Bernoulli(Observation):
 
     def draw(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
         """Binary pixels."""
-        return torch.bernoulli(raw.sigmoid(), generator=generator)
+        probability = self.mean(raw)
+        return (uniform_like(probability, generator) < probability).to(probability)
 
 
 class DiscretisedLogistic(Observation):
@@ -122,7 +124,7 @@ class DiscretisedLogistic(Observation):
     def draw(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
         """A logistic draw, rounded to the nearest level and clipped: exactly the masses of `log_prob`."""
         mu, log_scale = self._parameters(raw)
-        u = torch.rand(mu.shape, generator=generator, device=mu.device).clamp(1e-7, 1 - 1e-7)
+        u = uniform_like(mu, generator).clamp(1e-7, 1 - 1e-7)
         x = mu + log_scale.exp() * torch.logit(u)
         return (x.clamp(0, 1) * (self._levels - 1)).round() / (self._levels - 1)
 
@@ -167,8 +169,7 @@ class Gaussian(Observation):
     def draw(self, raw: Tensor, generator: torch.Generator | None) -> Tensor:
         """μ + σε, as an example."""
         mu, log_sigma = self._parameters(raw)
-        noise = torch.randn(mu.shape, generator=generator, device=mu.device)
-        return self._shown(mu + log_sigma.exp() * noise)
+        return self._shown(mu + log_sigma.exp() * normal_like(mu, generator))
 
     def _shown(self, y: Tensor) -> Tensor:
         return y if self._levels is None else from_continuous(y, self._levels)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from bestiary.distributions.flows import NSF
 from bestiary.distributions.gaussian import gaussian_log_prob
 from bestiary.distributions.posteriors import Posterior
+from bestiary.randomness import choose, normal_like
 
 PriorName = Literal["standard", "mixture", "vampprior", "flow"]
 
@@ -46,7 +47,7 @@ class StandardNormal(Prior):
 
     def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         """See `Prior.draw`."""
-        return _normal(self._device.new_empty(n, self._latent_dim), generator)
+        return normal_like(self._device.new_empty(n, self._latent_dim), generator)
 
 
 class NormalMixture(Prior):
@@ -65,9 +66,9 @@ class NormalMixture(Prior):
 
     def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         """See `Prior.draw`."""
-        chosen = _choose(self.logits.softmax(0), n, generator)
+        chosen = choose(self.logits.softmax(0), n, generator)
         mean = self.mean[chosen]
-        return mean + self.log_sigma[chosen].exp() * _normal(mean, generator)
+        return mean + self.log_sigma[chosen].exp() * normal_like(mean, generator)
 
 
 class VampPrior(Prior):
@@ -109,9 +110,9 @@ class VampPrior(Prior):
 
     def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         """See `Prior.draw`."""
-        chosen = _choose(self.pseudo_examples.new_ones(len(self.pseudo_examples)), n, generator)
+        chosen = choose(self.pseudo_examples.new_ones(len(self.pseudo_examples)), n, generator)
         like = self.pseudo_examples.new_empty(n, 1, self._latent_dim)
-        return self._posterior(self.examples()[chosen]).draw(_normal(like, generator))[0][:, 0]
+        return self._posterior(self.examples()[chosen]).draw(normal_like(like, generator))[0][:, 0]
 
 
 class FlowPrior(Prior):
@@ -130,16 +131,5 @@ class FlowPrior(Prior):
     def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         """See `Prior.draw`; as many passes through each network as there are dimensions."""
         like = next(self.flow.parameters()).new_empty(n, self._latent_dim)
-        z: Tensor = self.flow().transform.inv(_normal(like, generator))
+        z: Tensor = self.flow().transform.inv(normal_like(like, generator))
         return z
-
-
-def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    device = like.device if generator is None else generator.device
-    return torch.randn(like.shape, generator=generator, device=device).to(like)
-
-
-def _choose(weights: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
-    device = weights.device if generator is None else generator.device
-    chosen = torch.multinomial(weights.to(device), n, replacement=True, generator=generator)
-    return chosen.to(weights.device)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from bestiary.distributions.bessel_ratio import SphereIntegrals, log_area, sphere_integrals, with_slope
 from bestiary.distributions.hyperspherical_uniform import HypersphericalUniform, Shape, unit_vector
 from bestiary.errors import OptionError
+from bestiary.randomness import normal_like
 
 _NODES = 32  # of the quadrature that an angle's derivative takes
 
@@ -146,8 +147,7 @@ class VonMisesFisher(Distribution):
         def draw(points: Tensor, numbers: int) -> Tensor:
             if noise is not None:
                 return noise(numbers).to(kappa)[points]
-            device = kappa.device if generator is None else generator.device
-            return torch.randn(len(points), numbers, generator=generator, device=device).to(kappa)
+            return normal_like(kappa.new_empty(len(points), numbers), generator)
 
         with torch.no_grad():
             every = torch.arange(len(kappa), device=kappa.device)

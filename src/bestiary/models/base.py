@@ -27,6 +27,7 @@ from bestiary.data.specs import Spec
 from bestiary.data.splits import Batch, Data, Split
 from bestiary.distributions.observation import Treatment
 from bestiary.errors import BestiaryError
+from bestiary.randomness import normal_like, uniform_like
 
 
 @dataclass
@@ -240,14 +241,12 @@ class Model(nn.Module, ABC):
     def normal(self, n: int, *shape: int, generator: torch.Generator | None) -> Tensor:
         """Standard normal noise on the model's device, shape (n, *shape), from the caller's generator."""
         check_count("n", n)
-        device = self.device if generator is None else generator.device
-        return torch.randn(n, *shape, generator=generator, device=device).to(self.device)
+        return normal_like(torch.empty(n, *shape, device=self.device), generator)
 
     def uniform(self, n: int, *shape: int, generator: torch.Generator | None) -> Tensor:
         """Uniform noise on [0, 1) on the model's device, shape (n, *shape), from the caller's generator."""
         check_count("n", n)
-        device = self.device if generator is None else generator.device
-        return torch.rand(n, *shape, generator=generator, device=device).to(self.device)
+        return uniform_like(torch.empty(n, *shape, device=self.device), generator)
 
 
 class Sampler(ABC):

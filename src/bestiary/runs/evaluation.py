@@ -21,6 +21,7 @@ from bestiary.runs.sample_scores import SampleScores, has_classes, has_known_mod
 from bestiary.scores import DEFAULT_EMBEDDING, EMBEDDINGS, METRICS, SCORES
 from bestiary.training.checkpoint import newest
 from bestiary.training.files import told_in_one_line
+from bestiary.training.runtime import choose_device
 
 _SAMPLE_CHUNK = 500
 
@@ -38,9 +39,11 @@ class Evaluator:
         split: "validation" to choose models, "test" for the report.
         embedding: name of the network that turns images into features, or a network of your own.
         seed: of samples, of bounds and of the metrics.
+        device: where images are turned into features; a model computes where it is.
 
     Raises:
-        OptionError: an unknown split or embedding, or fewer than two examples.
+        OptionError: an unknown split or embedding, fewer than two examples, or a device that this machine
+            does not have.
         DataError: a split of fewer than two examples.
     """
 
@@ -52,6 +55,7 @@ class Evaluator:
         split: SplitName = "test",
         embedding: str | nn.Module = DEFAULT_EMBEDDING,
         seed: int = 0,
+        device: str = "auto",
     ) -> None:
         if split not in ("validation", "test"):
             raise unknown_name("split", split, ["validation", "test"])
@@ -66,7 +70,7 @@ class Evaluator:
                 f"data: the {split} split of {data.name} has {self.n} examples, wanted at least 2"
             )
         self._reference = Reference(data, split, self.n, seed)
-        self._of_samples = SampleScores(self._reference, embedding)
+        self._of_samples = SampleScores(self._reference, embedding, choose_device(device))
 
     @property
     def real(self) -> Tensor:
@@ -182,6 +186,7 @@ def evaluate(
     embedding: str | nn.Module = DEFAULT_EMBEDDING,
     seed: int = 0,
     model: type[Model] | None = None,
+    device: str = "auto",
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Score]:
     """Score a run, and add the scores to its scores.jsonl.
@@ -198,12 +203,13 @@ def evaluate(
             `bestiary.metrics.embedding`; "fid" and "kid" are on the FID's network whatever this is.
         seed: of samples, of bounds and of the metrics.
         model: your own class, for a run of a model that is not of the catalogue.
+        device: where to compute: "auto" for the fastest there is, "cpu", "cuda", "mps".
         say: told, in a line each, which scores this model cannot have and why, and what to know before
             believing the others: what its training warned of, too.
 
     Raises:
         RunError: no run folder, or no sound checkpoint in it.
-        OptionError: an unknown metric, split or embedding.
+        OptionError: an unknown metric, split, embedding or device.
         DataError: data that are not there, or of another kind than the model's, or no score to be had.
     """
     opened = run if isinstance(run, Run) else open_run(run)
@@ -211,8 +217,8 @@ def evaluate(
         check_metrics(metrics)
     if data is None:
         data = opened.data
-    trained = load(opened.folder, model=model)
-    evaluator = Evaluator(data, n=n, split=split, embedding=embedding, seed=seed)
+    trained = load(opened.folder, model=model, device=device)
+    evaluator = Evaluator(data, n=n, split=split, embedding=embedding, seed=seed, device=device)
     found = evaluator.evaluate(trained, metrics)
     lacking: dict[str, list[str]] = {}
     for name, reason in found.unavailable.items():

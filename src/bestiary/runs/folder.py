@@ -34,7 +34,7 @@ from bestiary.runs.json_lines import read_lines
 from bestiary.training.budget import Budget
 from bestiary.training.checkpoint import load_weights, newest
 from bestiary.training.files import told_in_one_line, write_json, write_text
-from bestiary.training.runtime import Runtime
+from bestiary.training.runtime import Runtime, device_for
 
 # 2 added training.compiled to config.yaml, and the manifest's own digest to checkpoints.
 FORMAT = 2
@@ -277,7 +277,9 @@ def write_config(folder: Path, config: RunConfig) -> None:
     write_text(folder / "config.yaml", text)
 
 
-def load(folder: str | Path, *, model: type[Model] | None = None, averaged: bool = True) -> Model:
+def load(
+    folder: str | Path, *, model: type[Model] | None = None, averaged: bool = True, device: str = "cpu"
+) -> Model:
     """Open a trained model.
 
     Arguments:
@@ -285,10 +287,12 @@ def load(folder: str | Path, *, model: type[Model] | None = None, averaged: bool
         model: your own class, for a run of a model that is not of the catalogue; the folder itself never
             names code to import.
         averaged: use averaged weights where there are any.
+        device: "cpu", "cuda", "mps", or "auto" for the fastest there is.
 
     Raises:
         RunError: no run folder, no sound checkpoint, or weights that do not fit.
-        OptionError: a model that the catalogue does not have, and no `model=`.
+        OptionError: a model that the catalogue does not have, and no `model=`; a device that this machine
+            does not have.
     """
     keep_freed_memory()
     run = open_run(folder)
@@ -305,7 +309,7 @@ def load(folder: str | Path, *, model: type[Model] | None = None, averaged: bool
         )
         raise RunError(f"{folder}: no checkpoint was written yet ({why}): {remedy}")
     load_weights(built, *found, averaged=averaged)
-    return built.eval()
+    return built.eval().to(device_for(built, device))
 
 
 def _build(described: Mapping[str, Any], spec: Spec, own: type[Model] | None, folder: str | Path) -> Model:

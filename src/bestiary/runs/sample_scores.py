@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from bestiary import metrics
@@ -48,10 +49,11 @@ class SampleScores:
         reference: the real examples.
         embedding: name of the network that turns images into features, or a network of your own; points
             are their own features.
+        device: where images are turned into features.
     """
 
-    def __init__(self, reference: Reference, embedding: str | nn.Module) -> None:
-        self._reference, self._asked = reference, embedding
+    def __init__(self, reference: Reference, embedding: str | nn.Module, device: torch.device) -> None:
+        self._reference, self._asked, self._device = reference, embedding, device
         self._network = cache(self._make_network)
         self._real_features = cache(self._make_real_features)
 
@@ -76,6 +78,7 @@ class SampleScores:
                 n=n,
                 fingerprint=reference.data.fingerprint,
                 part=reference.other_split,
+                device=self._device,
             )
 
         self._add(names, found.samples, found, features)
@@ -153,10 +156,11 @@ class SampleScores:
             n=reference.n,
             fingerprint=reference.data.fingerprint,
             part=reference.split,
+            device=self._device,
         )
 
     def _embedded(self, network: Embedding | None, x: Tensor) -> Tensor:
-        return x.flatten(1) if network is None else network.features(x)
+        return x.flatten(1) if network is None else network.features(x, device=self._device)
 
     @cached_property
     def _classifier(self) -> ClassifierEmbedding:

@@ -95,7 +95,7 @@ def compare(
     arms = _arms(data, models, preset, settings or {}, seed)
     for model in arms.values():
         amount.check(endless=data.train.endless, players=model.players() or [amount.player or ""])
-    evaluator = Evaluator(data, n=n, split=split, embedding=embedding, seed=seed)
+    evaluator = Evaluator(data, n=n, split=split, embedding=embedding, seed=seed, device=device)
     folder = Path(out)
     prepare(folder, resume)
     if resume:
@@ -120,7 +120,7 @@ def compare(
     entries = []
     for name, run in runs.items():
         say(f"scoring {name}")
-        entries.append(_entry(name, run, arms[name], evaluator, metrics, folder))
+        entries.append(_entry(name, run, arms[name], evaluator, metrics, folder, device))
     comparison = Comparison(
         data=data.name,
         spec=data.spec,
@@ -189,7 +189,13 @@ def _arms(
 
 
 def _entry(
-    name: str, run: Run, model: Model, evaluator: Evaluator, names: Sequence[str] | None, folder: Path
+    name: str,
+    run: Run,
+    model: Model,
+    evaluator: Evaluator,
+    names: Sequence[str] | None,
+    folder: Path,
+    device: str,
 ) -> Entry:
     state, config = run.state, run.config
     clock = state["clock"]
@@ -198,7 +204,7 @@ def _entry(
     if state["status"] == "diverged":
         found.lack(METRICS, "the training diverged")
     else:
-        found = evaluator.evaluate(load(run.folder, model=type(model)), names)
+        found = evaluator.evaluate(load(run.folder, model=type(model), device=device), names)
     return Entry(
         model=name,
         family=known.family if known else "your own",

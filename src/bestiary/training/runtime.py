@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -86,14 +87,32 @@ def choose_device(device: str = "auto") -> torch.device:
     return chosen
 
 
+def device_for(model: Model, device: str = "auto") -> torch.device:
+    """A device by its name, that a model can be moved to; "auto" is the fastest there is.
+
+    Raises:
+        OptionError: a device that this machine does not have, or one without float64 for a model in float64.
+    """
+    chosen = choose_device(device)
+    in_float64 = any(tensor.dtype == torch.float64 for tensor in chain(model.parameters(), model.buffers()))
+    if chosen.type == "mps" and in_float64:
+        if device != "auto":
+            raise OptionError(
+                f"device: found {device!r}, which has no float64, but {type(model).__name__} is computed"
+                " in it; wanted auto or cpu"
+            )
+        chosen = torch.device("cpu")
+    return chosen
+
+
 def choose_runtime(model: Model, *, device: str = "auto", precision: Precision = "auto") -> Runtime:
     """The runtime for a model: the fastest device there is, bfloat16 where hardware and model allow it.
 
     Raises:
-        OptionError: a device that this machine does not have, or bfloat16 for a model that refuses it.
+        OptionError: see `device_for`; or bfloat16 for a model that refuses it.
     """
     ranks = join_ranks()
-    chosen = choose_device(device)
+    chosen = device_for(model, device)
     if precision == "bfloat16" and not model.bfloat16_safe:
         raise OptionError(f"precision: found bfloat16, but {type(model).__name__} wants float32")
     if precision == "auto":

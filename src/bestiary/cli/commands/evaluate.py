@@ -5,6 +5,7 @@ from bestiary.cli.options import (
     Count,
     DataName,
     DataSettings,
+    Device,
     EmbeddingName,
     Json,
     Metrics,
@@ -26,6 +27,7 @@ def evaluate(
     data: DataName = None,
     data_set: DataSettings = None,
     seed: Seed = 0,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Score a run: likelihood, and samples against real data.
@@ -61,6 +63,7 @@ def evaluate(
         split=split,
         embedding=embedding or DEFAULT_EMBEDDING,
         seed=seed,
+        device=device,
         say=say,
     )
     if as_json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bestiary.cli.counting import Counting
-from bestiary.cli.options import Json, RunFolder, Seed, names, whole_number
+from bestiary.cli.options import Device, Json, RunFolder, Seed, names, whole_number
 from bestiary.cli.output import print_json, say
 from bestiary.errors import OptionError, RunError
 
@@ -51,6 +51,7 @@ def sample(
             metavar="NAME", help="Of order-agnostic: raster, spiral, hilbert, …, by default its own."
         ),
     ] = None,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Draw samples from a run into a file, whose path is printed.
@@ -72,7 +73,7 @@ def sample(
     target = Path(f"{Path(run).resolve().name}-samples{kinds[0]}") if out is None else out
     if target.suffix.lower() not in kinds:
         raise OptionError(f"--out: found {str(target)!r}, wanted a file that ends in {' or '.join(kinds)}")
-    model = load(run)
+    model = load(run, device=device)
     if not isinstance(model, Sampler):
         remedy = (
             ": fit a density to its codes by bestiary.tasks.fit_prior" if isinstance(model, Encoder) else ""
@@ -87,7 +88,8 @@ def sample(
     with torch.no_grad(), Counting() as counting:
         if "progress" in signature(model.sample).parameters:
             how["progress"] = lambda share: counting("drawing, per cent", round(100 * share), 100)
-        x = model.sample(n, condition=condition, generator=generator, **how).cpu()
+        there = None if condition is None else condition.to(model.device)
+        x = model.sample(n, condition=there, generator=generator, **how).cpu()
     with told_in_one_line("--out"):
         _write(target, x, condition, model.spec)
     if as_json:

@@ -27,6 +27,7 @@ def cached_features(
     fingerprint: str,
     part: str,
     cache: Path | None = None,
+    device: torch.device | None = None,
 ) -> Tensor:
     """Features of the first `n` examples of a split, float32, shape (n, d): from the cache, or put there.
 
@@ -41,6 +42,7 @@ def cached_features(
         fingerprint: what identifies the data (`Data.fingerprint`); empty for "do not cache".
         part: name of the split in the data ("test").
         cache: folder of cached features; None for `cache_folder()`.
+        device: where to compute; None for where the embedding is.
 
     Raises:
         DataError: images that the embedding refuses.
@@ -51,7 +53,7 @@ def cached_features(
 
     identity = embedding.identity()
     if not fingerprint or identity is None:
-        return embedding.features(images())
+        return embedding.features(images(), device=device)
     determining = [fingerprint, part, n, identity, _code_version()]
     key = hashlib.sha256(json.dumps(determining).encode()).hexdigest()[:16]
     path = (cache or cache_folder()) / f"features-{key}.safetensors"
@@ -59,10 +61,10 @@ def cached_features(
         try:
             stack.enter_context(locked(path))
         except DataError:
-            return embedding.features(images())
+            return embedding.features(images(), device=device)
         features = _read(path)
         if features is None:
-            features = embedding.features(images())
+            features = embedding.features(images(), device=device)
             with suppress(DataError, SafetensorError), written_aside(path) as aside:
                 save_file({"features": features}, aside)
         return features

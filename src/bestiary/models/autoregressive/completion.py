@@ -26,6 +26,7 @@ from torch import Tensor
 
 from bestiary.models.autoregressive.drawing import Cache, inverse_cdf
 from bestiary.networks.orders import Order
+from bestiary.randomness import uniform_like
 
 RESAMPLE_BELOW = 0.5  # of P, the usual share
 
@@ -132,12 +133,11 @@ def _log_mean(log_weight: Tensor) -> Tensor:
 def _systematic(log_weight: Tensor, generator: torch.Generator | None, retained: bool = False) -> Tensor:
     """P indices in proportion to the weights, in random order, (B, P); `retained` ones all begin with 0."""
     batch, particles = log_weight.shape
-    device = log_weight.device if generator is None else generator.device
     share = torch.softmax(log_weight, dim=1)
     cumulative = share.cumsum(1)
     cumulative = cumulative / cumulative[:, -1:]
     # One point in [0, 1) decides: it is the first index's, the others follow at distances of 1/P, around.
-    first = torch.rand(batch, 1, generator=generator, device=device, dtype=torch.float64).to(log_weight)
+    first = uniform_like(log_weight.new_empty(batch, 1), generator)
     if retained:
         first = first * share[:, :1]
     steps = torch.arange(particles, device=log_weight.device) / particles

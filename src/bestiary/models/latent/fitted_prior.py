@@ -154,9 +154,7 @@ class FittedMixture(FittedPrior, ClosedForm):
             raise DataError(f"data: found {len(data)} training examples, wanted at least {max(2, k)}")
         generator = generator or torch.Generator().manual_seed(0)
         batches = (batch.to(self.device) for batch in data.batches(self.batch_size))
-        codes = torch.cat(
-            [self.codes(b.x, b.condition, Draws(self, len(b), generator)) for b in batches]
-        ).double()
+        codes = torch.cat([self.codes(b.x, b.condition, Draws(self, len(b), generator)) for b in batches])
         if not codes.isfinite().all():
             raise DataError("data: found examples whose codes are not finite, wanted a model that is trained")
         seed = int(torch.randint(2**31 - 1, (), generator=generator))
@@ -164,7 +162,7 @@ class FittedMixture(FittedPrior, ClosedForm):
         with threadpool_limits(torch.get_num_threads()), warnings.catch_warnings():
             # a slow end of EM, or fewer clusters than components: a fit all the same
             warnings.simplefilter("ignore", ConvergenceWarning)
-            em.fit(self.prior.standardise(codes).cpu().numpy())
+            em.fit(self.prior.standardise(codes).cpu().double().numpy())
         law.fill(*map(torch.from_numpy, (em.weights_, em.means_, em.covariances_)))
 
 

@@ -226,9 +226,15 @@ def _train(job: Job) -> Run:
 
 def _score(job: Job, run: Run) -> tuple[dict[str, Any], dict[str, str]]:
     evaluator = _evaluator(
-        job.data.name, json.dumps(job.data.options), job.split, job.n, job.embedding, job.score_seed
+        job.data.name,
+        json.dumps(job.data.options),
+        job.split,
+        job.n,
+        job.embedding,
+        job.score_seed,
+        job.device,
     )
-    model = load(run.folder, model=None if isinstance(job.model, str) else job.model)
+    model = load(run.folder, model=None if isinstance(job.model, str) else job.model, device=job.device)
     found = evaluator.evaluate(model, job.metrics)
     scores = {
         name: {"value": score.value, "error": score.error, "protocol": score.protocol}
@@ -246,8 +252,10 @@ def _data(name: str, options: str) -> Data:
 
 
 @lru_cache(maxsize=4)
-def _evaluator(name: str, options: str, split: SplitName, n: int, embedding: str, seed: int) -> Evaluator:
-    return Evaluator(_data(name, options), n=n, split=split, embedding=embedding, seed=seed)
+def _evaluator(
+    name: str, options: str, split: SplitName, n: int, embedding: str, seed: int, device: str
+) -> Evaluator:
+    return Evaluator(_data(name, options), n=n, split=split, embedding=embedding, seed=seed, device=device)
 
 
 def _wait_for(folder: Path) -> None:
