@@ -345,11 +345,13 @@ def test_ctrl_c_saves_and_the_printed_command_goes_on_bit_by_bit(bestiary, monke
 
     with monkeypatch.context() as patched:
         patched.setattr(Reporter, "watch", lambda self, name: [interrupt])
-        code, out, err = bestiary(*asked, "--out", "r")
+        code, out, err = bestiary(
+            *asked, "--out", "r", "--device", "cpu", "--scores", "likelihood,active-units"
+        )
     assert (code, out) == (1, "r\n")
     assert "stopped by Ctrl-C after 60 examples" in err
     command = next(line.partition("bestiary ")[2] for line in err.splitlines() if "go on with" in line)
-    assert command == "train --resume --out r"
+    assert command == "train --resume --out r --device cpu --scores likelihood,active-units"
     code, out, _ = bestiary(*command.split())
     assert (code, out) == (0, "r\n")
     assert same_weights("through", "r")

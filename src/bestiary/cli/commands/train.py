@@ -145,7 +145,10 @@ def train(
             observers=reporter.watch(name),
             score=score,
         )
-    _tell(run, device, as_json, draws=isinstance(job.model, Sampler))
+    again = ("" if device == "auto" else f" --device {device}") + (
+        f" --scores {','.join(scores)}" if scores else ""
+    )
+    _tell(run, again, as_json, draws=isinstance(job.model, Sampler))
 
 
 def _recipe(typed: "Recipe", config: Path | None, out: Path | None, resume: bool) -> "Recipe":
@@ -184,7 +187,7 @@ def _print_plan(planned: "Plan", as_json: bool) -> None:
     print(yaml.safe_dump(planned.config, sort_keys=False, allow_unicode=True), end="")
 
 
-def _tell(run: "Run", device: str, as_json: bool, *, draws: bool) -> None:
+def _tell(run: "Run", again: str, as_json: bool, *, draws: bool) -> None:
     state, folder = run.state, shlex.quote(str(run.folder))
     clock = state["clock"]
     spent = f"{clock['examples']:,} examples in {duration(clock['seconds'])}"
@@ -194,9 +197,8 @@ def _tell(run: "Run", device: str, as_json: bool, *, draws: bool) -> None:
             say(f"next: bestiary sample {folder}")
         say(f"{'     ' if draws else 'next:'} bestiary evaluate {folder}")
     elif state["status"] == "stopped":
-        where = "" if device == "auto" else f" --device {device}"
         say(f"stopped by {state['reason']} after {spent} ({clock['progress']:.0%} of the budget), and saved")
-        say(f"go on with: bestiary train --resume --out {folder}{where}")
+        say(f"go on with: bestiary train --resume --out {folder}{again}")
     else:
         say(f"diverged: {state['reason']}")
         say("try a smaller --set learning_rate=…, or another --seed")
