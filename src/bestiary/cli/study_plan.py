@@ -17,7 +17,7 @@ from bestiary.study.execution.work import budget_for, build
 from bestiary.study.plan.design import Arm, Study
 from bestiary.study.search.halving import cost, draws
 from bestiary.training.budget import parse_budget
-from bestiary.training.runtime import choose_runtime
+from bestiary.training.runtime import choose_runtime, device_for
 
 _EXAMPLES_SCORED = 200
 
@@ -90,18 +90,23 @@ def _plan_arm(study: Study, arm: Arm, data: Data, device: str) -> ArmPlan:
         examples=found.examples,
         flops=found.flops,
         seconds=found.seconds,
-        scoring_seconds=_scoring_seconds(study, arm, data),
+        scoring_seconds=_scoring_seconds(study, arm, data, device),
     )
 
 
-def _scoring_seconds(study: Study, arm: Arm, data: Data) -> float:
+def _scoring_seconds(study: Study, arm: Arm, data: Data, device: str) -> float:
     """Of an untrained model, on fewer examples than the study's."""
     chosen = study.selection
     metrics = [SCORES[name].metric for name in (chosen.score, *study.search.scores)]
     evaluator = Evaluator(
-        data, n=min(_EXAMPLES_SCORED, chosen.n), split="validation", embedding=chosen.embedding
+        data,
+        n=min(_EXAMPLES_SCORED, chosen.n),
+        split="validation",
+        embedding=chosen.embedding,
+        device=device,
     )
     model = build(arm.model, arm.settings, study.seed, data)
+    model.to(device_for(model, device))
     evaluator.floor(metrics)  # networks are loaded, and real features computed, once for all trials
     start = time.perf_counter()
     evaluator.evaluate(model, metrics)

@@ -164,15 +164,20 @@ def check_metrics(names: Iterable[str]) -> list[str]:
 
 
 def score_while_training(
-    data: Data, names: Sequence[str], *, n: int = 1000, embedding: str | nn.Module = DEFAULT_EMBEDDING
+    data: Data,
+    names: Sequence[str],
+    *,
+    n: int = 1000,
+    embedding: str | nn.Module = DEFAULT_EMBEDDING,
+    device: str = "auto",
 ) -> Callable[[Model], Mapping[str, Score]]:
     """What `train(score=…)` wants: these metrics of a model, on `n` examples of the validation split.
 
     Raises:
-        OptionError: an unknown metric.
+        OptionError: an unknown metric, embedding or device.
     """
     checked = check_metrics(names)
-    evaluator = Evaluator(data, n=n, split="validation", embedding=embedding)
+    evaluator = Evaluator(data, n=n, split="validation", embedding=embedding, device=device)
     return lambda model: evaluator.evaluate(model, checked).scores
 
 

@@ -123,7 +123,7 @@ def train(
     if dry_run:
         _print_plan(plan(job, folder), as_json)
         return
-    score = score_while_training(job.data, scores) if scores else None
+    score = score_while_training(job.data, scores, device=device) if scores else None
     if not resume:
         first(lambda: check_free(folder))
     elif not (folder / "config.yaml").exists():
