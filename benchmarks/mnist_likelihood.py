@@ -61,7 +61,10 @@ class Row:
 
 
 ROWS = {
-    "pixelcnn": Row("pixelcnn", "36 epochs", _PIXELCNN, {**_PIXELS, **_SOAP}),
+    "pixelcnn": Row(
+        "pixelcnn", "28 epochs", _PIXELCNN, {**_PIXELS, **_SOAP, "learning_rate": 2e-3, "weight_decay": 0.01}
+    ),
+    "pixelcnn-no-decay": Row("pixelcnn", "36 epochs", _PIXELCNN, {**_PIXELS, **_SOAP}),
     "pixelcnn-adam": Row("pixelcnn", "12 epochs", _PIXELCNN, {**_PIXELS, **_ADAM}),
     "gated-pixelcnn": Row("gated-pixelcnn", "18 epochs", _GATED_PIXELCNN, {**_GATED, **_SOAP}),
     "gated-pixelcnn-adam": Row("gated-pixelcnn", "8 epochs", _GATED_PIXELCNN, {**_GATED, **_ADAM}),

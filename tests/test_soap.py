@@ -7,6 +7,8 @@ from torch import nn
 
 from bestiary.catalogue import create
 from bestiary.data import load_data
+from bestiary.errors import OptionError
+from bestiary.models.optimizers import named_optimizer
 from bestiary.models.soap import LONGEST, SOAP
 from bestiary.runs import train
 from bestiary.runs.folder import load
@@ -38,15 +40,31 @@ def fitted(model, make, steps, turn=False):
     return (model(x) - y).square().mean().item()
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.5])
 @pytest.mark.parametrize("steps", [1, 2, 11, 31])
-def test_steps_are_those_of_an_independent_implementation(steps):
+def test_steps_are_those_of_an_independent_implementation(steps, decay):
     ours, theirs = linear(), linear()
-    fitted(ours, lambda p: SOAP(p, lr=0.02), steps)
-    fitted(theirs, lambda p: pytorch_optimizer.SOAP(p, lr=0.02, weight_decay=0.0), steps)
+    fitted(ours, lambda p: SOAP(p, lr=0.02, weight_decay=decay), steps)
+    fitted(theirs, lambda p: pytorch_optimizer.SOAP(p, lr=0.02, weight_decay=decay), steps)
     assert (steps == 1) == torch.equal(ours.weight, linear().weight)
     # theirs rounds its eigenvectors to float32 when it refreshes them
     torch.testing.assert_close(ours.weight, theirs.weight, rtol=0, atol=1e-5)
     torch.testing.assert_close(ours.bias, theirs.bias, rtol=0, atol=1e-5)
+
+
+def test_rmsprop_has_no_decay_of_this_kind():
+    with pytest.raises(OptionError, match="for rmsprop, wanted optimizer=adam or soap"):
+        named_optimizer("rmsprop", 1e-3, weight_decay=0.1)
+
+
+@pytest.mark.parametrize("name", ["adam", "soap"])
+def test_decay_is_apart_from_the_step(name):
+    weight = nn.Parameter(torch.full((3, 2), 2.0))
+    optimizer = named_optimizer(name, 0.1, weight_decay=0.5)([weight])
+    for _ in range(2):  # the first of SOAP only starts its means
+        weight.grad = torch.zeros(3, 2)
+        optimizer.step()
+    torch.testing.assert_close(weight.data, torch.full((3, 2), 2.0 * 0.95 ** (2 if name == "adam" else 1)))
 
 
 def test_the_kernels_of_a_convolution_are_a_matrix_of_maps_by_taps():

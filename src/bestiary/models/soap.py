@@ -21,7 +21,7 @@ class SOAP(Optimizer):
 
     Source:
         *SOAP: Improving and Stabilizing Shampoo using Adam* (Vyas et al., 2024), arXiv 2409.11321,
-        algorithms 3 and 4; constants are those of its code, without weight decay.
+        algorithms 3 and 4; constants are those of its code, whose weight decay is .01.
 
     Arguments:
         parameters: float, of any shape.
@@ -29,6 +29,7 @@ class SOAP(Optimizer):
         betas: decay of the mean gradient, and of its squares and of L and R.
         eps: added to the root of the squares.
         refresh: steps between two refreshments of the eigenvectors.
+        weight_decay: of each weight a step takes away this share, times the learning rate.
     """
 
     def __init__(
@@ -38,8 +39,10 @@ class SOAP(Optimizer):
         betas: tuple[float, float] = (0.95, 0.95),
         eps: float = 1e-8,
         refresh: int = 10,
+        weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps, "refresh": refresh})
+        settings = {"lr": lr, "betas": betas, "eps": eps, "refresh": refresh, "weight_decay": weight_decay}
+        super().__init__(parameters, settings)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -49,11 +52,17 @@ class SOAP(Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._move(parameter, **{k: group[k] for k in ("lr", "betas", "eps", "refresh")})
+                    self._move(parameter, **{k: v for k, v in group.items() if k != "params"})
         return loss
 
     def _move(
-        self, parameter: Tensor, lr: float, betas: tuple[float, float], eps: float, refresh: int
+        self,
+        parameter: Tensor,
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        refresh: int,
+        weight_decay: float,
     ) -> None:
         assert parameter.grad is not None
         gradient = parameter.grad.reshape(len(parameter), -1) if parameter.ndim else parameter.grad.view(1, 1)
@@ -74,6 +83,7 @@ class SOAP(Optimizer):
         correction = (1 - betas[1] ** state["step"]) ** 0.5 / (1 - betas[0] ** state["step"])
         move = _turned(state["mean"], state) / state["square"].sqrt().add_(eps)
         parameter.sub_(lr * correction * _turned_back(move, state).view_as(parameter))
+        parameter.mul_(1 - lr * weight_decay)
         for side, product in self._products(gradient):
             if side in state:
                 state[side].lerp_(product, 1 - betas[1])

@@ -48,6 +48,7 @@ class GatedPixelCNN(Autoregressive):
         head_channels: maps between the two 1 × 1 convolutions before the softmax.
         optimizer: "rmsprop", "adam" or "soap", with their usual constants.
         learning_rate: of the optimiser.
+        weight_decay: share of each weight that an update takes away, times the learning rate; not of rmsprop.
         anneal: share of the budget, at its end, over which the learning rate falls in a line to zero.
         batch_size: images per update.
 
@@ -69,6 +70,7 @@ class GatedPixelCNN(Autoregressive):
         head_channels: Annotated[int, Ge(1), Search(32, 1024, log=True)] = 1024,
         optimizer: OptimizerName = "rmsprop",
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 1e-4,
+        weight_decay: Annotated[float, Ge(0)] = 0.0,
         anneal: Annotated[float, Ge(0), Le(1)] = 0.0,
         batch_size: Annotated[int, Ge(1)] = 128,
     ) -> None:
@@ -84,7 +86,7 @@ class GatedPixelCNN(Autoregressive):
             head_channels=head_channels,
             condition_dim=condition_dim(spec),
         )
-        self._optimizer = named_optimizer(optimizer, learning_rate)
+        self._optimizer = named_optimizer(optimizer, learning_rate, weight_decay=weight_decay)
 
         self._schedule = partial(linear_tail, share=anneal)
 

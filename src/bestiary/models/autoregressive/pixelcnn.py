@@ -51,6 +51,7 @@ class PixelCNN(Autoregressive):
         optimizer: "rmsprop", "adam" or "soap", with their usual constants.
         learning_rate: of the optimiser.
         decay: factor on the learning rate after every update.
+        weight_decay: share of each weight that an update takes away, times the learning rate; not of rmsprop.
         anneal: share of the budget, at its end, over which the learning rate falls in a line to zero.
         batch_size: images per update.
 
@@ -70,6 +71,7 @@ class PixelCNN(Autoregressive):
         optimizer: OptimizerName = "rmsprop",
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 1e-4,
         decay: Annotated[float, Gt(0), Le(1)] = 1.0,
+        weight_decay: Annotated[float, Ge(0)] = 0.0,
         anneal: Annotated[float, Ge(0), Le(1)] = 0.0,
         batch_size: Annotated[int, Ge(1)] = 16,
     ) -> None:
@@ -85,7 +87,7 @@ class PixelCNN(Autoregressive):
             skip=skip,
             condition_dim=condition_dim(spec),
         )
-        self._optimizer = named_optimizer(optimizer, learning_rate)
+        self._optimizer = named_optimizer(optimizer, learning_rate, weight_decay=weight_decay)
         self._decay, self._anneal = decay, anneal
 
     @classmethod
