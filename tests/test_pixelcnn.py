@@ -52,7 +52,7 @@ def test_parameter_counts():
 def test_the_defaults_are_the_papers_network_for_cifar():
     settings = catalogue.entry("pixelcnn").load()(ImageSpec(3, 8, 8)).settings
     size = {"blocks": 15, "channels": 128, "head_channels": 1024, "skip": False}
-    training = {"optimizer": "rmsprop", "batch_size": 16, "decay": 1, "anneal": 0}
+    training = {"optimizer": "rmsprop", "batch_size": 16, "decay": 1, "anneal": 0, "weight_decay": 0}
     assert settings == {**size, **training, "learning_rate": 1e-4}
 
 
