@@ -7,9 +7,10 @@ from torch import nn
 
 from bestiary.catalogue import create
 from bestiary.data import load_data
+from bestiary.data.specs import ImageSpec
 from bestiary.errors import OptionError
 from bestiary.models.optimizers import named_optimizer
-from bestiary.models.soap import LONGEST, SOAP
+from bestiary.models.soap import SOAP
 from bestiary.runs import train
 from bestiary.runs.folder import load
 
@@ -104,8 +105,8 @@ def test_a_closure_is_computed_with_gradients_and_returned():
 
 
 def test_a_side_that_is_too_long_is_not_turned():
-    parameter = nn.Parameter(torch.zeros(3, LONGEST + 1))
-    optimizer = SOAP([parameter], lr=0.1)
+    parameter = nn.Parameter(torch.zeros(3, 5))
+    optimizer = SOAP([parameter], lr=0.1, longest=4)
     for _ in range(30):
         parameter.grad = 2 * (parameter.detach() - 1)
         optimizer.step()
@@ -140,3 +141,20 @@ def test_a_training_by_soap_is_resumed_bit_by_bit(tmp_path):
     assert trained(tmp_path / "halves", "25 rounds", resume=True).status == "finished"
     whole, halves = (load(tmp_path / name).state_dict() for name in ("whole", "halves"))
     assert all(torch.equal(whole[name], halves[name]) for name in whole)
+
+
+def test_a_vae_by_soap_has_no_basis_of_its_pixels():
+    settings = {"optimizer": "soap", "learning_rate": 1e-3, "hidden": [8]}
+    player = create("vae", spec=ImageSpec(1, 28, 28, levels=2), **settings).players()["model"]
+    optimizer = player.optimizer(player.parameters)
+    for parameter in player.parameters:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    bases = {
+        tuple(parameter.shape): {"left", "right"} & set(optimizer.state[parameter])
+        for parameter in player.parameters
+        if parameter.ndim == 2
+    }
+    assert bases[8, 784] == {"left"}
+    assert bases[784, 8] == {"right"}
+    assert bases[8, 20] == {"left", "right"}

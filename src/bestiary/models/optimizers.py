@@ -11,6 +11,7 @@ from bestiary.models.soap import SOAP
 
 OptimizerName = Literal["rmsprop", "adam", "soap"]
 GameOptimizerName = Literal["rmsprop", "adam"]
+VAEOptimizerName = Literal["adagrad", "adam", "soap"]
 
 
 def named_optimizer(

@@ -7,8 +7,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-LONGEST = 2048  # sides that have a basis: its cost grows with the third power
-
 
 class SOAP(Optimizer):
     """Adam whose second moments are kept in the directions in which gradients vary, not weight by weight.
@@ -16,7 +14,7 @@ class SOAP(Optimizer):
     The weight of a layer is a matrix of its outputs by its inputs (and taps, of a convolution) with gradient
     G. Running means L of GGᵀ and R of GᵀG have the eigenvectors Q_L and Q_R, refreshed at every
     `refresh`-th step by one step of power iteration. The step is Adam's for Q_LᵀGQ_R, turned back. Biases
-    and other vectors have Adam itself, and a side longer than `LONGEST` is not turned. The first gradient
+    and other vectors have Adam itself, and a side longer than `longest` is not turned. The first gradient
     only starts the means.
 
     Source:
@@ -30,6 +28,7 @@ class SOAP(Optimizer):
         eps: added to the root of the squares.
         refresh: steps between two refreshments of the eigenvectors.
         weight_decay: of each weight a step takes away this share, times the learning rate.
+        longest: side that has a basis, whose cost grows with the third power.
     """
 
     def __init__(
@@ -40,9 +39,11 @@ class SOAP(Optimizer):
         eps: float = 1e-8,
         refresh: int = 10,
         weight_decay: float = 0.0,
+        longest: int = 2048,
     ) -> None:
         settings = {"lr": lr, "betas": betas, "eps": eps, "refresh": refresh, "weight_decay": weight_decay}
         super().__init__(parameters, settings)
+        self._longest = longest
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -90,12 +91,11 @@ class SOAP(Optimizer):
                 if state["step"] % refresh == 0:
                     _refresh(state, side)
 
-    @staticmethod
-    def _products(gradient: Tensor) -> Iterator[tuple[str, Tensor]]:
+    def _products(self, gradient: Tensor) -> Iterator[tuple[str, Tensor]]:
         """GGᵀ and GᵀG, of those sides that are not too long."""
-        if gradient.shape[0] <= LONGEST:
+        if gradient.shape[0] <= self._longest:
             yield "left", gradient @ gradient.T
-        if gradient.shape[1] <= LONGEST:
+        if gradient.shape[1] <= self._longest:
             yield "right", gradient.T @ gradient
 
 

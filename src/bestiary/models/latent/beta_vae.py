@@ -1,7 +1,7 @@
 """The beta-VAE: independent, interpretable factors for the price of worse reconstructions."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from torch import Tensor
 
@@ -10,6 +10,7 @@ from bestiary.data.specs import ImageSpec, Spec
 from bestiary.errors import OptionError
 from bestiary.models.base import Clock
 from bestiary.models.latent.vae import VAE
+from bestiary.models.optimizers import VAEOptimizerName
 from bestiary.networks.coders import CoderName, decoder
 from bestiary.networks.mlp import ActivationName
 
@@ -65,7 +66,7 @@ class BetaVAE(VAE):
         decoder_hidden: Sequence[Annotated[int, Ge(1)]] = (1200, 1200, 1200),
         decoder_activation: ActivationName = "tanh",
         latent_dim: Annotated[int, Ge(1)] = 10,
-        optimizer: Literal["adagrad", "adam"] = "adagrad",
+        optimizer: VAEOptimizerName = "adagrad",
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 1e-2,
         batch_size: Annotated[int, Ge(1)] = 64,
         **settings: Any,

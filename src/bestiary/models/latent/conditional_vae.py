@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from bestiary.models.inputs import check_observed, condition_dim, on_levels
 from bestiary.models.latent.base import Terms
 from bestiary.models.latent.vae import VAE
 from bestiary.models.noise import Draws, Noise
+from bestiary.models.optimizers import VAEOptimizerName
 from bestiary.networks.coders import encoder
 from bestiary.networks.mlp import mlp
 from bestiary.objectives.bounds import importance_weighted_bound
@@ -63,7 +64,7 @@ class ConditionalVAE(VAE, Completer):
         glimpses: bool = True,
         glimpse_dim: Annotated[int, Ge(1)] = 100,
         prior_hidden: Sequence[Annotated[int, Ge(1)]] = (100,),
-        optimizer: Literal["adagrad", "adam"] = "adam",
+        optimizer: VAEOptimizerName = "adam",
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 1e-3,
         **settings: Any,
     ) -> None:

@@ -11,6 +11,7 @@ from bestiary.errors import OptionError
 from bestiary.models.base import Step
 from bestiary.models.latent.base import KLName
 from bestiary.models.latent.vae import VAE
+from bestiary.models.optimizers import VAEOptimizerName
 from bestiary.objectives.bounds import importance_weighted_bound
 
 
@@ -50,7 +51,7 @@ class IWAE(VAE):
         hidden: Sequence[Annotated[int, Ge(1)]] = (200, 200),
         latent_dim: Annotated[int, Ge(1)] = 50,
         kl: KLName = "auto",
-        optimizer: Literal["adagrad", "adam"] = "adam",
+        optimizer: VAEOptimizerName = "adam",
         learning_rate: Annotated[float, Gt(0), Search(1e-5, 1e-2, log=True)] = 1e-3,
         epsilon: Annotated[float, Gt(0)] = 1e-4,
         schedule: Literal["constant", "burda"] = "burda",
