@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
-from torch.optim import Adam, Optimizer, RMSprop
+from torch.optim import Adam, AdamW, Optimizer, RMSprop
 
 from bestiary.errors import OptionError
 from bestiary.models.soap import SOAP
@@ -37,11 +37,6 @@ def named_optimizer(
         return partial(RMSprop, lr=learning_rate)
     if name == "soap":
         return partial(SOAP, lr=learning_rate, weight_decay=weight_decay)
-    return partial(
-        Adam,
-        lr=learning_rate,
-        betas=betas,
-        weight_decay=weight_decay,
-        decoupled_weight_decay=True,
-        fused=True,
-    )
+    if weight_decay:
+        return partial(AdamW, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=True)
+    return partial(Adam, lr=learning_rate, betas=betas, fused=True)
