@@ -158,7 +158,7 @@ class VAE(DecoderModel):
         optimizers: dict[VAEOptimizerName, Callable[..., Optimizer]] = {
             "adagrad": partial(Adagrad, **common),
             "adam": partial(Adam, betas=(beta1, 0.999), **common),
-            # without a basis for pixels: that of 28 × 28 costs ten times the rest of an update
+            # without a basis for pixels: that of 28 × 28 costs far more than the rest of an update
             "soap": partial(SOAP, lr=learning_rate, longest=512),
         }
         self._optimizer = optimizers[optimizer]
