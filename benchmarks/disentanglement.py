@@ -130,7 +130,8 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("benchmarks/disentanglement"))
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    for folder in filter(None, (options.out, options.figure)):
+        folder.mkdir(parents=True, exist_ok=True)
     data = bestiary.load_data("sprites", size=32)
     for seed in options.seeds:
         for arm in options.arms:

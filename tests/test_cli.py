@@ -430,7 +430,7 @@ def test_a_model_that_cannot_draw_so_says_it(bestiary, run):
     assert "draws no samples: fit a density to its codes by bestiary.tasks.fit_prior" in err
 
 
-@pytest.mark.parametrize("command", ["sample", "evaluate"])
+@pytest.mark.parametrize("command", ["sample", "evaluate", "interpolate", "anomalies", "complete"])
 def test_a_device_that_is_not_there_is_told_of(bestiary, run, command):
     code, _, err = bestiary(command, run, "--device", "cdua")
     assert (code, "device: found 'cdua', which this machine does not have" in err) == (2, True), err

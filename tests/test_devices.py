@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from bestiary import catalogue
+from bestiary import catalogue, tasks
 from bestiary.data.specs import Classes, ImageSpec, SequenceSpec
 from bestiary.data.splits import Batch
 from bestiary.distributions.observation import Bernoulli, DiscretisedLogistic, Gaussian
 from bestiary.errors import OptionError
+from bestiary.models.adversarial.base import AdversarialModel
 from bestiary.models.base import (
     Clock,
     ClosedForm,
@@ -43,8 +44,8 @@ class Elsewhere(TorchFunctionMode):
         kwargs = kwargs or {}
         first, name = (args[0] if args else None), getattr(function, "__name__", "")
         if isinstance(first, Tensor) and first.is_meta:
-            if name in ("__bool__", "__int__", "__index__", "__float__", "item"):
-                return True if name == "__bool__" else (1.0 if first.is_floating_point() else 1)
+            if name in ("__bool__", "equal", "__int__", "__index__", "__float__", "item"):
+                return True if name in ("__bool__", "equal") else (1.0 if first.is_floating_point() else 1)
             if name == "tolist":
                 return np.ones(tuple(first.shape), float if first.is_floating_point() else int).tolist()
             if name == "cpu" or (name == "to" and "cpu" in map(str, (*args[1:], *kwargs.values()))):
@@ -138,6 +139,37 @@ def test_models_stay_on_their_device(name: str) -> None:
                 _check(what, use)
         model.train()
         for what, use in _moves(model, batch).items():
+            _check(what, use)
+
+
+def _tasks(model: Model, batch: Batch) -> Mapping[str, Any]:
+    """What the command line does with a model, by name."""
+    x, condition, seeded = batch.x, batch.condition, torch.Generator().manual_seed(0)
+    both = None if condition is None else (condition, condition)
+    uses: dict[str, Any] = {}
+    if isinstance(model, Encoder):
+        uses["interpolate"] = lambda: tasks.interpolate(model, x, x.flip(0), steps=3, condition=both)
+    if isinstance(model, AdversarialModel):
+        uses["interpolate_codes"] = lambda: tasks.interpolate_codes(
+            model, len(x), steps=3, condition=condition, generator=seeded
+        )
+    if isinstance(model, Completer):
+        observed = tasks.observed_pixels("lower", IMAGES, len(x)).to("meta")
+        uses["complete"] = lambda: tasks.complete(
+            model, x, observed, n=2, condition=condition, generator=seeded
+        )
+    return uses
+
+
+@pytest.mark.parametrize("name", ["vae", "conditional-vae", "ns-gan", "order-agnostic", "gated-pixelcnn"])
+def test_tasks_stay_on_the_device_of_the_model(name: str) -> None:
+    model = catalogue.entry(name).load().tiny(IMAGES)
+    some = next(random_data(IMAGES).train.batches(8))
+    model.to("meta")
+    uses = _tasks(model, Batch(_moved(some.x), _moved(some.condition)))
+    assert uses
+    with Elsewhere():
+        for what, use in uses.items():
             _check(what, use)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from bestiary.cli.counting import Counting
 from bestiary.cli.opening import is_files, open_data
-from bestiary.cli.options import Json, RunFolder, Seed, complete_data, one_of, whole_number
+from bestiary.cli.options import Device, Json, RunFolder, Seed, complete_data, one_of, whole_number
 from bestiary.cli.output import print_heading, print_json, print_table, say
 from bestiary.errors import OptionError
 
@@ -60,6 +60,7 @@ def anomalies(
             " RUN-anomalies.png and RUN-anomalies.csv here.",
         ),
     ] = None,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Find what is odd to a run: score every example, and print the oddest.
@@ -80,7 +81,7 @@ def anomalies(
         if target.suffix.lower() not in kinds:
             wanted = " or ".join(kinds)
             raise OptionError(f"--out: found {str(target)!r}, wanted a file that ends in {wanted}")
-    model = load(run)
+    model = load(run, device=device)
     name = choose_anomaly_score(model, score)
     own = _own_data(opened, model)
     examples = _examples(opened, model, own, data)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bestiary.cli.opening import is_files, open_data
-from bestiary.cli.options import Json, RunFolder, Seed, complete_data, whole_number
+from bestiary.cli.options import Device, Json, RunFolder, Seed, complete_data, whole_number
 from bestiary.cli.output import print_json, say
 from bestiary.errors import OptionError, RunError
 
@@ -60,6 +60,7 @@ def complete(
         Path | None,
         typer.Option(metavar="FILE.png", help="By default RUN-completed.png here."),
     ] = None,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Hide a part of images and let a run fill it in, into a picture whose path is printed.
@@ -80,7 +81,7 @@ def complete(
     from bestiary.training.files import told_in_one_line
 
     opened = open_run(run)
-    model = load(run)
+    model = load(run, device=device)
     if not isinstance(model, Completer) or not isinstance(model.spec, ImageSpec):
         raise RunError(f"RUN: {run} is a {type(model).__name__}, which fills in no images")
     generator = torch.Generator().manual_seed(seed)
@@ -150,14 +151,14 @@ def _completed(
         for rows in torch.arange(len(batch)).split(max(1, _AT_ONCE // n)):
             found = complete(
                 model,
-                batch.x[rows],
-                observed[rows],
+                batch.x[rows].to(model.device),
+                observed[rows].to(model.device),
                 n=n,
-                condition=None if batch.condition is None else batch.condition[rows],
+                condition=None if batch.condition is None else batch.condition[rows].to(model.device),
                 particles=particles,
                 generator=generator,
             )
-            drawn.append(found.images)
+            drawn.append(found.images.cpu())
             if found.truth is not None:
                 size = found.truth.effective_sample_size
                 bits += found.truth.bits_per_dim.tolist()

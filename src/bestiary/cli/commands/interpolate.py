@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bestiary.cli.options import Json, RunFolder, Seed, Split, one_of, whole_number
+from bestiary.cli.options import Device, Json, RunFolder, Seed, Split, one_of, whole_number
 from bestiary.cli.output import print_json
 from bestiary.errors import OptionError, RunError
 
@@ -41,6 +41,7 @@ def interpolate(
             metavar="FILE", help="A .png grid or an .npz, by default RUN-interpolated.png or .npz here."
         ),
     ] = None,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Decode the codes between those of real examples, into a file whose path is printed.
@@ -68,7 +69,7 @@ def interpolate(
     target = Path(f"{Path(run).resolve().name}-interpolated{kinds[0]}") if out is None else out
     if target.suffix.lower() not in kinds:
         raise OptionError(f"--out: found {str(target)!r}, wanted a file that ends in {' or '.join(kinds)}")
-    model = load(run)
+    model = load(run, device=device)
     if not isinstance(model, Encoder | AdversarialModel):
         raise RunError(
             f"RUN: {run} is a {type(model).__name__}, which has no codes of examples: wanted a run of a model"
@@ -81,17 +82,21 @@ def interpolate(
         if model.spec.condition is not None:
             check_same_data(model.spec, opened.data, f"RUN: {run}")
             condition = shown_condition(model.spec, opened.data.test, n)
-        rows = interpolate_codes(model, n, steps=steps, path=chosen, condition=condition, generator=generator)
+            condition = None if condition is None else condition.to(model.device)
+        rows = interpolate_codes(
+            model, n, steps=steps, path=chosen, condition=condition, generator=generator
+        ).cpu()
         a, b = rows[:, 0], rows[:, -1]
     else:
         data = opened.data
         check_same_data(model.spec, data, f"RUN: {run}")
         examples = data.test if split == "test" else data.validation
-        first, last = example_pairs(examples, model.spec, n, generator=generator)
+        pairs = example_pairs(examples, model.spec, n, generator=generator)
+        first, last = (side.to(model.device) for side in pairs)
         known = first.condition is not None and last.condition is not None
         conditions = (first.condition, last.condition) if known else None
-        rows = between(model, first.x, last.x, steps=steps, path=chosen, condition=conditions)
-        a, b = first.x, last.x
+        rows = between(model, first.x, last.x, steps=steps, path=chosen, condition=conditions).cpu()
+        a, b = (side.x for side in pairs)
     with told_in_one_line("--out"):
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.suffix.lower() == ".npz":
