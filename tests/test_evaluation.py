@@ -48,6 +48,43 @@ def test_bits_per_dim_are_nats_over_dimensions_and_exact_says_so(digits):
     assert "elbo_nats" not in scores
 
 
+@pytest.mark.parametrize("name", ["ns-gan", "vae"])
+def test_polygons_asks_the_generator_itself(name, monkeypatch):
+    monkeypatch.setattr(model_scores, "SOUGHT", 6)
+    data = bestiary.load_data("triangles", vertices=4)
+    small = {"network": "infogan", "channels": 4} if name == "ns-gan" else {"hidden": [8]}
+    model = create(name, spec=data.spec, latent_dim=3, seed=0, **small)
+    before = model.training
+    found = evaluate(data, model, ["polygons"], n=8)
+    assert model.training == before
+    assert set(found.scores) == {"polygon_f1", "polygon_precision", "polygon_recall"}
+    # an untrained network draws no polygons at all, and reaches none
+    assert [score.value for score in found.scores.values()] == [0, 0, 0]
+    wanted = "polygon-precision-recall[pixels, vertices=4, delta=0.75, n_real=6, n_fake=8, test]"
+    assert {score.protocol for score in found.scores.values()} == {wanted}
+
+
+def test_polygons_of_a_generator_that_draws_one_triangle(monkeypatch):
+    monkeypatch.setattr(model_scores, "SOUGHT", 6)
+    data = bestiary.load_data("triangles")
+    model = create("vae", spec=data.spec, latent_dim=3, hidden=[8], likelihood="gaussian", sigma=0.1)
+    one = data.test[2].x[0]
+    monkeypatch.setattr(type(model.observation), "mean", lambda _, raw: one + 0 * raw[:, :1])
+    found = evaluate(data, model, ["polygons"], n=8).scores
+    near = (data.test[:6].x - one).square().flatten(1).sum(1) <= 0.75
+    assert found["polygon_precision"].value == 1
+    assert found["polygon_recall"].value == pytest.approx(near.double().mean().item())
+    assert 0 < found["polygon_recall"].value < 1
+
+
+def test_polygons_says_why_it_cannot(digits):
+    found = evaluate(digits, create("vae", spec=digits.spec, hidden=[8]), ["polygons"])
+    assert found.unavailable["polygons"] == "digits has no known polygons: it is for triangles"
+    triangles = bestiary.load_data("triangles")
+    found = evaluate(triangles, create("ppca", spec=triangles.spec, latent_dim=2), ["polygons"])
+    assert found.unavailable["polygons"] == "PPCA has no generator of images from codes"
+
+
 def test_bounds_are_named_and_the_importance_weighted_one_is_tighter(digits):
     scores = evaluate(
         digits, create("vae", spec=digits.spec, hidden=[16], latent_dim=4), ["likelihood"]

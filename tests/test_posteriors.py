@@ -6,11 +6,11 @@ import sys
 
 import pytest
 import torch
-from torch.distributions import MultivariateNormal, kl_divergence
+from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from bestiary.catalogue import create
 from bestiary.data.specs import PointSpec
-from bestiary.distributions.gaussian import gaussian_log_prob
+from bestiary.distributions.gaussian import gaussian_log_prob, gaussian_log_prob_pairs
 from bestiary.distributions.posteriors import DiagonalNormal, PosteriorHead
 from bestiary.distributions.priors import FlowPrior, NormalMixture, StandardNormal, VampPrior
 
@@ -118,6 +118,20 @@ def test_the_vampprior_is_the_mean_of_the_posteriors_of_its_pseudo_examples():
     with torch.no_grad():
         each = torch.stack([prior._posterior(u[None]).log_prob(z[None])[0].exp() for u in prior.examples()])
         torch.testing.assert_close(prior.log_prob(z), each.mean(0).log())
+
+
+def test_pairs_of_codes_and_laws_are_those_of_torch_however_sharp_the_laws_are():
+    mu = 5 * torch.randn(6, Z, generator=generator(2))
+    log_sigma = torch.linspace(-9, 1, 6 * Z).view(6, Z)
+    z = torch.cat([mu + 2 * log_sigma.exp(), 30 * torch.randn(4, Z, generator=generator(4))]).requires_grad_()
+    wanted = Normal(mu.double()[:, None], log_sigma.double().exp()[:, None]).log_prob(z.double()).sum(2)
+    (slope,) = torch.autograd.grad(wanted.logsumexp(0).sum(), z)
+    with torch.autocast("cpu", torch.bfloat16):  # as in training
+        found = gaussian_log_prob_pairs(z, mu, log_sigma)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
+    (own,) = torch.autograd.grad(found.logsumexp(0).sum(), z)
+    torch.testing.assert_close(own, slope, rtol=1e-4, atol=1e-4)
 
 
 def test_importing_flows_leaves_the_checks_of_other_distributions_on():

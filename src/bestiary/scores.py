@@ -41,6 +41,8 @@ METRICS: Mapping[str, Metric] = {
     "inception-score": Metric("samples", default=False),
     # A second for each example, and more.
     "annealed": Metric("model", default=False),
+    # Minutes: every image of the data is sought among what the generator can draw.
+    "polygons": Metric("model", default=False),
     # Worth nothing by itself: only to stand beside old tables.
     "parzen": Metric("samples", default=False),
 }
@@ -245,6 +247,21 @@ SCORES: Mapping[str, ScoreInfo] = {
     "lpips": ScoreInfo(
         "reconstruction", "LPIPS of reconstructions", "", "lower",
         "How different unseen images and their reconstructions look, by a network that agrees with people.",
+    ),
+    "polygon_f1": ScoreInfo(
+        "polygons", "F1 on polygons", "", "higher",
+        "Harmonic mean of precision and recall against the known manifold of all polygons, without features.",
+        "both", main=True,
+    ),
+    "polygon_precision": ScoreInfo(
+        "polygons", "Precision on polygons", "", "higher",
+        "Share of the samples that are within a squared distance of 0.75 of a polygon.",
+        "fidelity",
+    ),
+    "polygon_recall": ScoreInfo(
+        "polygons", "Recall on polygons", "", "higher",
+        "Share of unseen images that the generator comes as near to from some code.",
+        "diversity",
     ),
     "parzen": ScoreInfo(
         "parzen", "Parzen window", "nats", "higher",

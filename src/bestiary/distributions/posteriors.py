@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bestiary.distributions.flows import MaskedAutoregressiveTransform
-from bestiary.distributions.gaussian import gaussian_kl, gaussian_log_prob
+from bestiary.distributions.gaussian import gaussian_kl, gaussian_log_prob, gaussian_log_prob_pairs
 from bestiary.distributions.observation import at_least_float32
 
 PosteriorName = Literal["diagonal", "full", "flow"]
@@ -60,6 +60,8 @@ class DiagonalNormal(Posterior):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """See `Posterior.log_prob`."""
+        if len(z) == 1:
+            return gaussian_log_prob_pairs(z[0], self.mean, self.log_sigma)
         return gaussian_log_prob(z, self.mean[:, None], self.log_sigma[:, None])
 
     def kl(self) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bestiary.distributions.flows import NSF
-from bestiary.distributions.gaussian import gaussian_log_prob
+from bestiary.distributions.gaussian import gaussian_log_prob, gaussian_log_prob_pairs
 from bestiary.distributions.posteriors import Posterior
 from bestiary.randomness import choose, normal_like
 
@@ -61,8 +61,11 @@ class NormalMixture(Prior):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """See `Prior.log_prob`."""
-        of_each = gaussian_log_prob(z.unsqueeze(-2), self.mean, self.log_sigma)
-        return (of_each + F.log_softmax(self.logits, 0)).logsumexp(-1)
+        of_each = gaussian_log_prob_pairs(z.flatten(0, -2), self.mean, self.log_sigma)  # (K, …)
+        mixed: Tensor = (
+            (of_each + F.log_softmax(self.logits, 0)[:, None]).logsumexp(0).unflatten(0, z.shape[:-1])
+        )
+        return mixed
 
     def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         """See `Prior.draw`."""

@@ -1,4 +1,4 @@
-"""What a model itself says of unseen real examples: likelihoods, codes, reconstructions."""
+"""What a model itself says of unseen real examples: likelihoods, codes, reconstructions, what it can draw."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -12,13 +12,17 @@ from bestiary.data.splits import Batch
 from bestiary.errors import DataError
 from bestiary.metrics.active_units import ACTIVE
 from bestiary.metrics.results import Score
+from bestiary.models.adversarial.base import AdversarialModel
 from bestiary.models.base import Encoder, LatentLikelihood, Likelihood, LikelihoodBound, Model
-from bestiary.models.latent.base import VariationalModel
+from bestiary.models.latent.base import DecoderModel, VariationalModel
+from bestiary.models.noise import Draws
 from bestiary.runs.findings import Evaluation, Reference
 
 PARTICLES = 32
 PAIRS = 500  # of an image and its reconstruction: LPIPS takes 0.01 s for each
 ANNEALED = 50  # examples
+POLYGONS = 2_000  # samples: a hundredth of a second for each
+SOUGHT = 512  # images among what a generator can draw: a quarter of a second for each
 _TEMPERATURES = 300
 _CHAINS = 8
 _CHUNK = 250
@@ -31,6 +35,7 @@ def add_model_score(metric: str, model: Model, reference: Reference, found: Eval
     {
         "likelihood": _likelihood,
         "annealed": _annealed,
+        "polygons": _polygons,
         "active-units": _active_units,
         "reconstruction": _reconstruction,
     }[metric](model, reference, found)
@@ -90,6 +95,47 @@ def _annealed(model: Model, reference: Reference, found: Evaluation) -> None:
             generator=reference.generator(4),
         )
     _add_nats("annealed_", -annealed.per_example, _of_split(annealed, reference).protocol, model, found)
+
+
+def _polygons(model: Model, reference: Reference, found: Evaluation) -> None:
+    data, decode = reference.data, _generator(model)
+    if data.source != "triangles":
+        found.lack(["polygons"], f"{data.name} has no known polygons: it is for triangles")
+        return
+    if decode is None:
+        found.lack(["polygons"], f"{type(model).__name__} has no generator of images from codes")
+        return
+    draws = min(reference.n, POLYGONS)
+    with model.evaluation(), torch.enable_grad():  # recall is sought by descent through the generator
+        scores = metrics.precision_recall_f1(
+            real=reference.examples[: min(reference.n, SOUGHT)].x,
+            latents=_codes(model, draws, reference.generator(5)),
+            decode=decode,
+            vertices=data.options["vertices"],
+        )
+    for name in ("f1", "precision", "recall"):
+        value, error = getattr(scores, name), getattr(scores, f"{name}_error")
+        score = Score(value, error, scores.n_real, scores.n_fake, scores.protocol)
+        found.add(f"polygon_{name}", _of_split(score, reference))
+
+
+def _generator(model: Model) -> Callable[[Tensor], Tensor] | None:
+    """The image of each code, differentiable, where samples are nothing else."""
+    if model.spec.condition is not None:
+        return None
+    if isinstance(model, AdversarialModel):
+        return model.generate
+    if isinstance(model, DecoderModel) and not model.draw_noise:
+        decoder = model
+        return lambda z: decoder.observation.mean(decoder.raw(z, decoder.context(None, len(z))))
+    return None
+
+
+def _codes(model: Model, n: int, generator: torch.Generator) -> Tensor:
+    if isinstance(model, AdversarialModel):
+        return model.codes(Draws(model, n, generator))
+    assert isinstance(model, DecoderModel)
+    return model.draw_codes(n, generator=generator)
 
 
 def _active_units(model: Model, reference: Reference, found: Evaluation) -> None:
