@@ -34,10 +34,11 @@ from bestiary.tasks import (
     observed_pixels,
 )
 
-# On flat colours a learned scale falls to its smallest, and spikes end the training: hence a fixed one.
+# On flat colours a learned scale falls to its smallest, and spikes end the training: hence a fixed one. It is
+# large, because with a small one codes carry what the condition says anyway, and samples do not obey it.
 SETTINGS = {
     "likelihood": "gaussian",
-    "sigma": 0.1,
+    "sigma": 1.0,
     "network": "infogan",
     "channels": 48,
     "latent_dim": 64,
