@@ -46,7 +46,8 @@ def codes(found):
 def scores(found):
     """With ten numbers: the mismatch, and how far samples are from test images."""
     found = found["10"]
-    figure, left, right = two("KL(q(z) ‖ p(z)), nats", "Fréchet distance of samples", height=2.5, names=(1.0, 0))
+    titles = ("KL(q(z) ‖ p(z)), nats", "Fréchet distance of samples")
+    figure, left, right = two(*titles, height=2.5, names=(1.0, 0))
     rows(left, [(arm, *one["mismatch"], BLUE) for arm, one in found.items()])
     rows(right, [("", *one["scores"]["frechet"], BLUE) for one in found.values()])
     return figure
