@@ -20,6 +20,8 @@ _STARTS, _STEPS = 8, 8  # fits of each image, and steps after which
 _KEPT, _MORE_STEPS = 2, 16  # the best go on
 _CHUNK = 8  # images at a time: what a step touches stays in the processor's cache
 _DECODED = 64  # codes that are decoded at a time
+_SOUGHT = 64  # images that are sought at a time
+_SIFTED = 10  # steps after which descents of images that were reached end
 _ORIGIN = (1 - SUBPIXELS // 2 - 0.5) / SUBPIXELS  # where pixel (0, 0) begins in rows and columns
 
 
@@ -95,14 +97,13 @@ def precision_recall_f1(
     fits = polygon_distance(samples, vertices=vertices)
     on_manifold = (fits <= delta).double().mean().item()
     _, near = nearest_neighbours(queries=x.flatten(1), references=samples.flatten(1), k=restarts)
-    distances = [
-        _reach(part.flatten(1), latents[start], latents, decode, steps, learning_rate)
-        for part, start in zip(
-            x.split(_DECODED // restarts or 1), near.split(_DECODED // restarts or 1), strict=True
-        )
-    ]
-    reached = (torch.cat(distances) <= delta).double().mean().item()
-    return _result(on_manifold, reached, len(x), len(samples), vertices, delta)
+    reached = torch.cat(
+        [
+            _reached(part.flatten(1), latents[start], latents, decode, delta, steps, learning_rate)
+            for part, start in zip(x.split(_SOUGHT), near.split(_SOUGHT), strict=True)
+        ]
+    )
+    return _result(on_manifold, reached.double().mean().item(), len(x), len(samples), vertices, delta)
 
 
 def polygon_distance(images: Array, *, vertices: int = 3) -> Tensor:
@@ -239,31 +240,45 @@ def _area(polygons: Tensor) -> Tensor:
     return (x * y.roll(-1, dims=-1) - y * x.roll(-1, dims=-1)).sum(dim=-1) / 2
 
 
-def _reach(
+def _reached(
     x: Tensor,
     start: Tensor,
     latents: Tensor,
     decode: Callable[[Tensor], Tensor],
+    delta: float,
     steps: int,
     learning_rate: float,
 ) -> Tensor:
-    """Least ‖x − G(z)‖² on descents from codes (B, restarts, …) for images x (B, 784), (B,)."""
+    """Whether ‖x − G(z)‖² ≤ δ on a descent from codes (B, restarts, …) for images x (B, 784), bool (B,)."""
     low, high = latents.amin(dim=0), latents.amax(dim=0)
-    target = x.to(latents).repeat_interleave(start.shape[1], dim=0)
+    found = torch.zeros(len(x), dtype=torch.bool)
+    image = torch.arange(len(x)).repeat_interleave(start.shape[1])  # which one each descent is for
     z = start.flatten(0, 1).clone().requires_grad_()
     optimizer = torch.optim.Adam([z], lr=learning_rate * latents.std().item())
-    best = x.new_full((len(target),), math.inf)
     for step in range(steps + 1):
-        squares = (decode(z).flatten(1) - target).square().sum(dim=1)
+        squares = (decode(z).flatten(1) - x[image].to(latents)).square().sum(dim=1)
         if not squares.requires_grad:
             raise OptionError("decode: found images without a gradient, wanted G without torch.no_grad()")
-        best = torch.minimum(best, squares.detach().cpu().double())
-        if step < steps:
-            (z.grad,) = torch.autograd.grad(squares.sum(), z)
-            optimizer.step()
-            with torch.no_grad():
-                z.clamp_(low, high)
-    return best.view(len(x), -1).amin(dim=1)
+        found[image[squares.detach().cpu() <= delta]] = True
+        if step == steps or found.all():
+            break
+        (z.grad,) = torch.autograd.grad(squares.sum(), z)
+        optimizer.step()
+        with torch.no_grad():
+            z.clamp_(low, high)
+        if step % _SIFTED == 0:
+            going = ~found[image]
+            z, image = _some(z, going.to(z.device), optimizer), image[going]
+    return found
+
+
+def _some(z: Tensor, kept: Tensor, optimizer: torch.optim.Adam) -> Tensor:
+    """Some rows of a parameter in place of it, with their part of Adam's state."""
+    fewer = z.detach()[kept].requires_grad_()
+    state = optimizer.state.pop(z)
+    optimizer.state[fewer] = {k: v[kept] if v.shape == z.shape else v for k, v in state.items()}
+    optimizer.param_groups[0]["params"] = [fewer]
+    return fewer
 
 
 def _result(p: float, r: float, n_real: int, n_fake: int, vertices: int, delta: float) -> PrecisionRecallF1:
