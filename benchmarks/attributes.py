@@ -1,6 +1,6 @@
 """Faces by attribute: what `conditional-vae` does as it is told, and what vector arithmetic changes.
 
-    OMP_NUM_THREADS=1 python benchmarks/attributes.py --budget '40 minutes' --out benchmarks/attributes.json
+    OMP_NUM_THREADS=1 python benchmarks/attributes.py --budget '30 minutes' --out benchmarks/attributes.json
 
 A classifier of glasses (yes or no) and hair colour (10), trained on real cartoon faces of 32 × 32, judges
 2,000 samples of a `conditional-vae` that was asked for attributes at random: the share recovered, beside
@@ -161,7 +161,7 @@ def arithmetic(options, data, critic):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--budget", default="40 minutes", help="of each model")
+    parser.add_argument("--budget", default="30 minutes", help="of each model")
     parser.add_argument("--strength", type=float, default=1.5, help="how many differences of means are added")
     parser.add_argument("--runs", type=Path, default=Path("runs/attributes"))
     parser.add_argument("--out", type=Path, required=True)
