@@ -83,6 +83,11 @@ def test_polygons_says_why_it_cannot(digits):
     triangles = bestiary.load_data("triangles")
     found = evaluate(triangles, create("ppca", spec=triangles.spec, latent_dim=2), ["polygons"])
     assert found.unavailable["polygons"] == "PPCA has no generator of images from codes"
+    diverged = create("ns-gan", spec=triangles.spec, network="infogan", channels=4)
+    with torch.no_grad():
+        next(diverged.generator.parameters()).fill_(math.nan)
+    found = evaluate(triangles, diverged, ["polygons"], n=8)
+    assert found.unavailable["polygons"] == "its samples are not finite"
 
 
 def test_bounds_are_named_and_the_importance_weighted_one_is_tighter(digits):

@@ -106,10 +106,16 @@ def _polygons(model: Model, reference: Reference, found: Evaluation) -> None:
         found.lack(["polygons"], f"{type(model).__name__} has no generator of images from codes")
         return
     draws = min(reference.n, POLYGONS)
+    latents = _codes(model, draws, reference.generator(5))
+    with model.evaluation():
+        finite = all(bool(decode(z).isfinite().all()) for z in latents.split(_CHUNK))
+    if not finite:
+        found.lack(["polygons"], "its samples are not finite")
+        return
     with model.evaluation(), torch.enable_grad():  # recall is sought by descent through the generator
         scores = metrics.precision_recall_f1(
             real=reference.examples[: min(reference.n, SOUGHT)].x,
-            latents=_codes(model, draws, reference.generator(5)),
+            latents=latents,
             decode=decode,
             vertices=data.options["vertices"],
         )
