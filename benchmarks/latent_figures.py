@@ -5,8 +5,10 @@
 
 `plane` is the decoded grid of a two-dimensional code at the quantiles of its prior (Kingma & Welling, 2014,
 figure 4); `between` has interpolations of test images by a `vae` and a `spherical-vae`, in a line and around
-the origin. The JSON file has the accuracy of a logistic regression on codes of `vae`, `autoencoder`, `ppca`
-of ten numbers, by labels per class, beside pixels. All have the same budget; interrupted, it goes on.
+the origin; `pseudo-examples` the images whose posteriors are the prior of a `vae` with `prior=vampprior`
+(Tomczak & Welling, 2018). The JSON file has the accuracy of a logistic regression on codes of `vae`,
+`autoencoder`, `ppca` of ten numbers, by labels per class, beside pixels. All have the same budget;
+interrupted, it goes on.
 """
 
 import argparse
@@ -24,10 +26,12 @@ from bestiary.runs.pictures import image_grid
 from bestiary.tasks import codes_of, example_pairs, few_label_accuracy, interpolate, interpolation_picture
 
 SIDE = 18
+PSEUDO_EXAMPLES = 54
 ARMS = {
     "plane": ("vae", {"latent_dim": 2, "network": "mlp", "hidden": [500, 300], "activation": "relu"}),
     "vae": ("vae", {}),
     "spherical-vae": ("spherical-vae", {}),
+    "vampprior": ("vae", {"prior": "vampprior", "components": PSEUDO_EXAMPLES}),
     "autoencoder": ("autoencoder", {}),
     "ppca": ("ppca", {"latent_dim": 10}),
 }
@@ -78,6 +82,8 @@ def main():
     data = bestiary.load_data(options.data)
     models = {arm: trained(options, data, arm) for arm in ARMS}
     plane(models.pop("plane")).save(options.figures / "plane.png")
+    pseudo_examples = models.pop("vampprior").prior.examples().detach()
+    image_grid(pseudo_examples, columns=SIDE).save(options.figures / "pseudo-examples.png")
     generator = torch.Generator().manual_seed(options.seed)
     a, b = (part.x for part in example_pairs(data.test, data.spec, 5, generator=generator))
     for arm in ("vae", "spherical-vae"):

@@ -5,8 +5,9 @@
 
 Trains `vae` (laptop) with 2 and with 10 numbers of code under each prior and the same budget, and fits
 densities to the codes of those with the standard prior. Of each: ELBO surgery over the codes of the test
-split, Fréchet distance and PRD, and the precision of samples from the third of the prior's draws where the
-aggregate posterior of the training split is emptiest and fullest. Interrupted, the same command goes on.
+split, Fréchet distance and PRD; of samples from the third of the prior's draws where the aggregate posterior
+of the training split is emptiest, and of those where it is fullest, their precision, and how sure a
+classifier of real images is of them. Interrupted, the same command goes on.
 Numbers go to prior_mismatch.json beside this file, figures to docs/_static/latent; the second command only
 draws what is stored.
 """
@@ -49,6 +50,7 @@ class Subject:
         self.options = options
         self.data = bestiary.load_data(options.data)
         self.network = embedding("efficientnet-lite0")
+        self.classifier = embedding("classifier", data=self.data)
         self.real = self.network.features(self.data.test[: options.n].x)
 
     def folder(self, dim, arm):
@@ -99,11 +101,21 @@ def measure(subject, dim, arm):
     for name, codes in (("empty", holes.empty), ("full", holes.full)):
         score = manifold_precision_recall(real=subject.real, fake=subject.network.features(codes.x))
         precision = [round(score.precision, 4), round(score.precision_error, 4)]
-        found[name] = {"precision": precision, "log_ratio": plain(codes.log_ratio[[0, -1]])}
+        found[name] = {
+            "precision": precision,
+            "confidence": confidence(subject.classifier, codes.x),
+            "log_ratio": plain(codes.log_ratio[[0, -1]]),
+        }
     picture = torch.cat([holes.empty.x[:IMAGES], holes.full.x[:IMAGES]])
     name = f"prior-{dim}-{arm.replace(', then ', '-then-')}.png"
     image_grid(picture, columns=IMAGES).save(FOLDER / name, optimize=True)
     return found | ({"plane": plane(model, data, holes)} if dim == PLANE else {})
+
+
+def confidence(classifier, x):
+    """Mean probability of the class that an image is put into, and its error: low between classes."""
+    probabilities = classifier.probabilities(x).amax(1)
+    return [round(float(probabilities.mean()), 4), round(float(probabilities.std()) / len(x) ** 0.5, 4)]
 
 
 def elbo(model, data, n, surgery):
@@ -167,6 +179,7 @@ def main():
                 "seed": options.seed,
                 "n": options.n,
                 "settings": SETTINGS,
+                "confidence of test images": confidence(subject.classifier, subject.data.test[: options.n].x),
                 "threads": torch.get_num_threads(),
                 "machine": platform.machine(),
                 "versions": {p: importlib.metadata.version(p) for p in PACKAGES},
