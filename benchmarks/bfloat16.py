@@ -67,6 +67,11 @@ def has_bfloat16():
     )
 
 
+def how():
+    """What bfloat16 means on this machine."""
+    return "of the hardware" if has_bfloat16() else "emulated: products in float32, rounded"
+
+
 def make(options, data, precision, seed):
     model = bestiary.create(options.model, spec=data.spec, preset="laptop", seed=seed)
     kind = Training if precision == "float32" or has_bfloat16() else Emulated
@@ -130,7 +135,11 @@ def main():
     if options.check:
         print(json.dumps(relative_errors(options, data), indent=1))
         return
-    rows = json.loads(options.out.read_text())["rows"] if options.out and options.out.exists() else []
+    kept = json.loads(options.out.read_text()) if options.out and options.out.exists() else {}
+    asked = f"--model {options.model} --rounds {options.rounds} "
+    if kept and not (asked in kept["command"] and kept["bfloat16"] == how()):
+        parser.error(f"--out: {options.out} is of `{kept['command']}`, {kept['bfloat16']}: name another")
+    rows = kept.get("rows", [])
     for seed in options.seeds:
         for precision in ("float32", "bfloat16"):
             if (precision, seed) not in {(row["precision"], row["seed"]) for row in rows}:
@@ -146,7 +155,7 @@ def summary(options, rows):
     return {
         "command": f"python benchmarks/bfloat16.py --model {options.model} --rounds {options.rounds}"
         f" --seeds {' '.join(map(str, options.seeds))} -n {options.n}",
-        "bfloat16": "of the hardware" if has_bfloat16() else "emulated: products in float32, rounded",
+        "bfloat16": how(),
         "date": date.today().isoformat(),
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
         "threads": torch.get_num_threads(),

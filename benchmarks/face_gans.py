@@ -205,11 +205,12 @@ def asked_grid(model, conditions):
 
 def run_row(name, row, options):
     """Train a row, or go on with it, score it, and write its JSON file and grid."""
-    path = options.out / f"{name}.json"
+    name_and_seed = name if options.seed == 0 else f"{name}-{options.seed}"
+    path = options.out / f"{name_and_seed}.json"
     if path.exists():
         return
     data = bestiary.load_data("faces", size=64, condition="attributes" if row.conditional else "none")
-    run = trained(row, data, options.runs / name, seed=options.seed)
+    run = trained(row, data, options.runs / name_and_seed, seed=options.seed, precision="auto")
     kept = {"row": name, **about(row, run, options.seed)}
     if run.status != "diverged":
         model, network = bestiary.load(run.folder), embedding("efficientnet-lite0")

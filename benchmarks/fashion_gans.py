@@ -11,14 +11,16 @@ one of G, batch norm in D or not (never with a gradient penalty), clipping at .0
 from .6 to .9; WGAN has Adam, as in the study. The paper takes the best of 50 draws by test FID and gives mean
 and deviation of 50 repetitions; here `--pilot` tries the few settings of a row for 1,000 updates each, scores
 5,000 samples against validation images on EfficientNet-Lite0, and the row takes the best, for one seed: test
-images are looked at once a row. The VAE has batch norm in its decoder, as theirs, or in both networks.
-Features are kept below `--runs`, a thousand images at a time, so that a scoring that was killed goes on too.
-One JSON file a row, with a grid of samples.
+images are looked at once a row. Costs are those of each model's paper, where the study's code has its own
+of LSGAN, DRAGAN, WGAN-GP and BEGAN (`departures=lucic`). The VAE has batch norm in its decoder, as theirs, or
+in both networks. Features are kept below `--runs`, a thousand images at a time, so that a scoring that was
+killed goes on too. One JSON file a row, with a grid of samples.
 """
 
 import argparse
 import hashlib
 import json
+import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,11 +78,12 @@ def _with(name, *tried):
 
 
 _BATCH_NORM = _with("batch_norm", (2e-4, True), (1e-3, True), (2e-4, False))
+_CLIP = _with("clip", (2e-4, 0.05), (1e-3, 0.05), (2e-4, 0.01), (1e-3, 0.1))
 _PENALTY = _with("penalty_weight", (2e-4, 1.0), (2e-4, 10.0), (1e-3, 1.0))
 
 ROWS = {
     "ns-gan": Row("ns-gan", FULL, "26.5 ± 1.6", _BATCH_NORM, _GAN),
-    "wgan": Row("wgan", FULL, "21.5 ± 1.6", _with("clip", (2e-4, 0.05), (1e-3, 0.05), (2e-4, 0.01)), _GAN),
+    "wgan": Row("wgan", FULL, "21.5 ± 1.6", _CLIP, _GAN),
     "dragan": Row("dragan", FULL, "27.7 ± 1.2", _PENALTY, {**_GAN, "batch_norm": False}),
     "vae": Row("vae", FULL.replace("discriminator", "model"), "58.7 ± 1.2",
                _with("batch_norm", (1e-3, "decoder"), (3e-4, "decoder"), (1e-3, "both")), _VAE),
@@ -127,7 +130,9 @@ def pilot(name, data, options):
             "discriminator", "model" if row.model == "vae" else "discriminator"
         )
         trial = replace(row, budget=budget, settings={**row.settings, "batch_norm_decay": 0.99, **chosen})
-        run = trained(trial, data, options.runs / "pilot" / f"{name}-{i}", seed=100)
+        run = trained(
+            trial, data, options.runs / "pilot" / f"{name}-{i}", seed=100, precision=options.precision
+        )
         found, protocol = None, ""
         if run.status != "diverged":
             score, _ = distance(bestiary.load(run.folder), data, "validation", network, PILOT_N, folder)
@@ -143,10 +148,15 @@ def chosen_settings(name, folder):
     """The best of a row's pilot, or the first where there was none, and which of the two."""
     path = folder / "pilot" / f"{name}.json"
     tried = json.loads(path.read_text())["tried"] if path.exists() else []
-    tried = [trial for trial in tried if trial["frechet"]]
-    if not tried:
+    if 0 < len(tried) < len(ROWS[name].tried):
+        sys.exit(
+            f"{path}: {len(tried)} of {len(ROWS[name].tried)} settings tried: finish --pilot {name} first"
+        )
+    finished = [trial for trial in tried if trial["frechet"]]
+    if not finished:
         return ROWS[name].tried[0], "no pilot: the first of those to try"
-    return min(tried, key=lambda trial: trial["frechet"]["value"])["chosen"], f"best of {len(tried)} by pilot"
+    best = min(finished, key=lambda trial: trial["frechet"]["value"])
+    return best["chosen"], f"best of {len(tried)} by pilot of {best['budget']}"
 
 
 def run_row(name, data, options):
@@ -158,7 +168,9 @@ def run_row(name, data, options):
     row = ROWS[name]
     budget = options.budget or row.budget
     row = replace(row, budget=budget, settings={**row.settings, **chosen})
-    run = trained(row, data, options.runs / f"{name}-{options.seed}", seed=options.seed)
+    run = trained(
+        row, data, options.runs / f"{name}-{options.seed}", seed=options.seed, precision=options.precision
+    )
     kept = {**about(row, run, options.seed), "chosen": how, "published": row.published}
     begin = time.monotonic()
     if run.status != "diverged":
@@ -194,15 +206,18 @@ def table(folder):
     real = folder / "real.json"
     if real.exists():
         kept = json.loads(real.read_text())
-        rows.append(["training images", "", "", f"{kept['fid']:.1f} ± {kept['error']:.1f}", "", ""])
+        rows.append(["training images", "", "", "", f"{kept['fid']:.1f} ± {kept['error']:.1f}", "", ""])
     for name, row in ROWS.items():
         for path in sorted(folder.glob(f"{name}-[0-9].json")):
             kept = json.loads(path.read_text())
             fid = f"{kept['fid']:.1f} ± {kept['error']:.1f}" if "fid" in kept else kept["reason"]
             own = ", ".join(f"{key} {kept['settings'][key]}" for key in row.tried[0])
             minutes = f"{kept['seconds'] / 60:.0f}"
-            rows.append([f"`{name}`", kept["budget"], own, fid, minutes, row.published])
-    print_table(["model", "budget", "settings", "FID", "minutes", "published, best of 50 draws"], rows)
+            precision = kept["hardware"]["precision"]
+            rows.append([f"`{name}`", kept["budget"], precision, own, fid, minutes, row.published])
+    print_table(
+        ["model", "budget", "precision", "settings", "FID", "minutes", "published, best of 50 draws"], rows
+    )
 
 
 def main():
@@ -213,6 +228,9 @@ def main():
     parser.add_argument("--budget", help="another than the row's, as '5000 discriminator updates'")
     parser.add_argument("--n", type=int, default=10_000, help="samples and images, a multiple of 500")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--precision", default="auto", help="of training: float32, bfloat16, or what is faster"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/fashion-gans"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/fashion-gans"))
     parser.add_argument("--table", action="store_true")

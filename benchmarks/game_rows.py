@@ -16,8 +16,12 @@ import bestiary
 from bestiary.training.files import write_json
 
 
-def trained(row, data, folder, *, seed, until=1.0):
-    """The run of a row, trained up to a share of its budget; exits where it was asked to stop earlier."""
+def trained(row, data, folder, *, seed, precision, until=1.0):
+    """The run of a row, trained up to a share of its budget; exits where it was asked to stop earlier.
+
+    `precision` is the caller's: of points it is float32, whose rounding is far below the σ of a mode, where
+    bfloat16's is as large.
+    """
     model = bestiary.create(row.model, spec=data.spec, seed=seed, **row.settings)
     run = bestiary.train(
         model,
@@ -27,6 +31,7 @@ def trained(row, data, folder, *, seed, until=1.0):
         seed=seed,
         resume=True,
         device="cpu",
+        precision=precision,
         until=until,
         pictures=2,
     )

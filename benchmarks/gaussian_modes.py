@@ -186,7 +186,9 @@ def run_row(name, key, row, seed, options):
     for share in QUARTERS:
         if str(share) in kept["scores"]:
             continue
-        run = trained(row, data, options.runs / f"{name}-{key}-{seed}", seed=seed, until=share)
+        run = trained(
+            row, data, options.runs / f"{name}-{key}-{seed}", seed=seed, precision="float32", until=share
+        )
         if share < 1 and run.status == "finished":  # trained on before it was scored: this quarter is gone
             continue
         if run.status == "diverged":

@@ -32,11 +32,11 @@ SETTINGS = {
 }
 
 
-def row(model, dim, seed):
+def row(model, dim, seed, budget):
     """One training."""
     adam = {"optimizer": "adam"} if model == "vae" else {}
     published = f"{PUBLISHED[dim][model != 'vae']} at the end of a longer training"
-    return Row(model, "100 epochs", published, {**SETTINGS, **adam, "latent_dim": dim}, seed)
+    return Row(model, budget, published, {**SETTINGS, **adam, "latent_dim": dim}, seed)
 
 
 def table(out):
@@ -60,6 +60,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--dims", type=int, nargs="+", default=[2, 5, 10, 20], choices=PUBLISHED)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--budget", default="100 epochs", help="of each training")
     parser.add_argument("--runs", type=Path, default=Path("runs/spherical"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/spherical"))
     options = parser.parse_args()
@@ -68,7 +69,8 @@ def main():
             for model in ("vae", "spherical-vae"):
                 name = f"{model}-{dim}-{seed}"
                 if not (options.out / f"{name}.json").exists():
-                    run_row(name, row(model, dim, seed), options.runs, options.out, particles=500)
+                    one = row(model, dim, seed, options.budget)
+                    run_row(name, one, options.runs, options.out, particles=500)
     table(options.out)
 
 

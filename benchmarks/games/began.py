@@ -76,6 +76,8 @@ def began(found):
     figure, axes = panels(2.7, (0.5, 2.95, 5.4), (1.9, 1.9, 1.7), bottom=0.68)
     titles = ("E L(G(z)) / E L(x)", "k", "M")
     runs = [(name.split(), one) for name, one in found.items() if name != "about"]
+    latest = runs[-1][0][1:]  # controller's rate, rounds and seed of what was run last
+    runs = [(names, one) for names, one in runs if names[1:] == latest]
     for line, ((names, one), colour) in enumerate(zip(runs, COLOURS, strict=False)):
         rounds = np.array(one["curves"]["rounds"])
         ratio = np.array(one["curves"]["samples"]) / np.array(one["curves"]["data"])

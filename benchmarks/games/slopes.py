@@ -149,9 +149,10 @@ def slopes(found):
         y = 1 - (above + side) / height
         figure.text(0.1 / WIDTH, y + side / height / 2, words, rotation=90, va="center", color=colour)
         for column, name in enumerate(TITLES):
-            one = next((v for k, v in found.items() if k.startswith(f"{name} {game} ")), None)
-            if one is None:
+            ones = [one for key, one in found.items() if key.startswith(f"{name} {game} ")]
+            if not ones:
                 continue
+            one = ones[-1]  # what was run last
             axes = figure.add_axes(((0.32 + 1.68 * column) / WIDTH, y, side / WIDTH, side / height))
             grid = np.linspace(-EDGES[name], EDGES[name], CELLS)
             axes.contour(
