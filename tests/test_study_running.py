@@ -189,6 +189,22 @@ def test_halving_gives_up_the_worse_and_the_rest_are_as_without_it(tmp_path: Pat
     assert [t.status for t in halved.of("ppca")] == ["finished"] * 4
 
 
+def test_without_stopping_every_rung_of_every_trial_is_scored(tmp_path: Path) -> None:
+    changes = {"arms": ["ns-gan", "ppca"], "draws": 3, "budget": "9 rounds"}
+    full = run(tmp_path / "full", **changes)
+    watched = run(tmp_path / "watched", halving={"factor": 3, "rungs": 2, "stop": False}, **changes)
+    assert found(watched) == found(full)  # a look at a third of the budget changes nothing
+    halved = run(tmp_path / "halved", halving={"factor": 3, "rungs": 2}, **changes)
+    for trial in watched.of("ns-gan"):
+        early, late = trial.rungs
+        assert (early["share"], late["share"]) == (1 / 3, 1)
+        assert early["spent"]["examples"] * 3 == late["spent"]["examples"] == trial.spent["examples"]
+        assert early["score"] == halved.of("ns-gan")[trial.number].rungs[0]["score"] != trial.score
+        assert late["score"] == trial.score
+    assert watched.saved["ns-gan"] == 0
+    assert all(not trial.rungs for trial in full.trials)
+
+
 @pytest.mark.parametrize("halving", [False, {"saved": "draws"}])
 def test_a_journal_replays_its_asks(tmp_path: Path, halving: bool | Mapping[str, Any]) -> None:
     study = tmp_path / "study"

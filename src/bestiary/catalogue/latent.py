@@ -41,7 +41,7 @@ ENTRIES = (
         "(Sohn, Lee & Yan, 2015)",
         arxiv="NeurIPS 28",
         year=2015,
-        laptop=_VAE_LAPTOP,
+        laptop={**_VAE_LAPTOP, "max_grad_norm": 1000.0},
         aliases=("cvae",),
     ),
     CatalogueEntry(

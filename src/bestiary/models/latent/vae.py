@@ -83,6 +83,7 @@ class VAE(DecoderModel):
         schedule: "constant", or "burda", the stages of Burda et al. (2016): a factor of 10^{−i/7} on the
             learning rate for 3^i epochs, i = 0 … 7.
         anneal: share of the budget, at its end, over which the learning rate falls in a line to zero.
+        max_grad_norm: the gradient of an update is clipped to this norm; none for no clipping.
         batch_size: examples per update.
 
     Raises:
@@ -119,9 +120,11 @@ class VAE(DecoderModel):
         epsilon: Annotated[float, Gt(0)] = 1e-8,
         schedule: Literal["constant", "burda"] = "constant",
         anneal: Annotated[float, Ge(0), Le(1)] = 0.0,
+        max_grad_norm: Annotated[float, Gt(0)] | None = None,
         batch_size: Annotated[int, Ge(1)] = 100,
     ) -> None:
         super().__init__(spec, warmup=warmup, batch_size=batch_size)
+        self.max_grad_norm = max_grad_norm
         closed_form = prior == "standard" and posterior != "flow"
         if kl == "analytic" and not closed_form:
             raise OptionError(

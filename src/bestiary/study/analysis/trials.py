@@ -1,7 +1,7 @@
 """The rows of a study: what each trial and each re-trained winner was, spent and scored, in one JSON file."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,8 @@ class Trial:
         spent: examples, updates (the most that any player took), seconds, flops, as the run's clock has
             them.
         folder: of the run, relative to the study's.
+        rungs: of a study with halving, what the trial had come to at each share of the budget:
+            {"share", "score", "spent"}.
         started, ended: ISO 8601, UTC; of the last process that worked on it.
     """
 
@@ -48,6 +50,7 @@ class Trial:
     folder: str
     started: str
     ended: str
+    rungs: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)

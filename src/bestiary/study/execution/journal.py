@@ -88,6 +88,8 @@ class State:
     def rungs(self, arm: str) -> dict[int, int]:
         """Number of each asked trial to the rung that it is to reach, as far as that is decided."""
         n, plan = halving.draws(self.study), self.study.halving
+        if plan is not None and not plan.stop:
+            return {number: self._next_rung(arm, number) for number in self.asked[arm]}
         entered = dict.fromkeys(self.asked[arm], 0)
         members = list(range(n))
         for rung in range(1, len(halving.shares(plan))):
@@ -99,6 +101,11 @@ class State:
             members = halving.promoted(scores, halving.quota(n, rung, plan), self.study.selection.maximise)
             entered |= dict.fromkeys(members, rung)
         return entered
+
+    def _next_rung(self, arm: str, number: int) -> int:
+        """The first rung that a trial has not come to; the last one where there is none."""
+        last = len(halving.shares(self.study.halving)) - 1
+        return next((rung for rung in range(last) if self.result(arm, number, rung) is None), last)
 
     def searched(self, arm: str) -> bool:
         """Whether all draws of an arm were made, and all trials have come as far as they ever will."""

@@ -163,7 +163,17 @@ def _trial(state: State, arm: str, number: int, asked: Mapping[str, Any], result
     return Trial(
         arm, number, asked["settings"], asked["seed"], status, reason, score, result["scores"],
         result["spent"], key, state.started.get(key, result["started"]), result["ended"],
+        tuple(_rungs(state, arm, number)),
     )  # fmt: skip
+
+
+def _rungs(state: State, arm: str, number: int) -> Iterator[dict[str, Any]]:
+    if state.study.halving is None:
+        return
+    for rung, share in enumerate(halving.shares(state.study.halving)):
+        result = state.result(arm, number, rung)
+        if result is not None:
+            yield {"share": share, "score": state.score(result), "spent": result["spent"]}
 
 
 def status_of(result: Mapping[str, Any]) -> Status:

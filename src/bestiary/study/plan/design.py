@@ -75,15 +75,20 @@ class Search:
 class Halving:
     """Successive halving: of each arm's trials the best 1/factor go on at every rung.
 
+    Without `stop` all of them go on, scored at every rung: the study then knows who is ahead at which budget,
+    and what halving would have found and saved.
+
     Attributes:
         factor: η; also the ratio of two rungs' budgets.
         rungs: how many, the last one at the whole budget.
         saved: what becomes of the compute that it saves: "report" it, or buy more "draws" with it.
+        stop: whether the others are given up.
     """
 
     factor: int = 3
     rungs: int = 3
     saved: Saved = "report"
+    stop: bool = True
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@
       ns-gan:
       wide-vae: {model: vae, settings: {hidden: [1000]}, space: {latent_dim: [2, 10, 50]}}
     search: random                            # or tpe, or {method: tpe, scores: [frechet, prd_f8]}
-    halving: false                            # or {factor: 3, rungs: 3, saved: report}, or saved: draws
+    halving: false                            # or {factor: 3, rungs: 3, saved: report, stop: true}
     selection: {score: frechet, n: 5000}      # on the validation split
     report: {metrics: [fid], n: 10000}        # on the test split, of the winners alone, read once
     retrain_seeds: 3
@@ -139,7 +139,10 @@ def _arm(name: str, content: Any, found: Mapping[str, Any]) -> Arm:
 def _halving(content: bool | Mapping[str, Any]) -> Halving | None:
     if content is False:
         return None
-    return Halving(**resolve(_halving_fields, {} if content is True else content, owner="halving"))
+    found = Halving(**resolve(_halving_fields, {} if content is True else content, owner="halving"))
+    if found.saved == "draws" and not found.stop:
+        raise OptionError("saved: found 'draws' with stop=false, which saves nothing, wanted 'report'")
+    return found
 
 
 def _source(value: Any, field: str) -> Source:
@@ -217,7 +220,11 @@ def _search_fields(
 
 
 def _halving_fields(
-    *, factor: Annotated[int, Ge(2)] = 3, rungs: Annotated[int, Ge(2)] = 3, saved: Saved = "report"
+    *,
+    factor: Annotated[int, Ge(2)] = 3,
+    rungs: Annotated[int, Ge(2)] = 3,
+    saved: Saved = "report",
+    stop: bool = True,
 ) -> None: ...
 
 

@@ -22,8 +22,8 @@ def shares(halving: Halving | None) -> tuple[float, ...]:
 
 
 def quota(n: int, rung: int, halving: Halving | None) -> int:
-    """How many of n trials enter a rung, ⌈n/η^rung⌉."""
-    return n if halving is None else -(-n // halving.factor**rung)
+    """How many of n trials enter a rung, ⌈n/η^rung⌉; all where none is given up."""
+    return n if halving is None or not halving.stop else -(-n // halving.factor**rung)
 
 
 def cost(n: int, halving: Halving | None) -> float:
