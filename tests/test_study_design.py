@@ -11,12 +11,13 @@ from scipy import stats
 from bestiary.catalogue import create
 from bestiary.data.specs import ImageSpec
 from bestiary.errors import BestiaryError, OptionError
+from bestiary.study.analysis.trials import promoted
 from bestiary.study.plan.design import Halving
 from bestiary.study.plan.schema import make_study
 from bestiary.study.plan.spaces import Choices, Range
 from bestiary.study.plan.study_file import presets, read_study
 from bestiary.study.search.draws import Told, ask, random_draw, trial_seed
-from bestiary.study.search.halving import cost, draws, promoted, quota, shares
+from bestiary.study.search.halving import cost, draws, quota, shares
 
 PLAIN = {"data": "digits", "budget": "30 rounds", "arms": ["vae", "ns-gan"], "draws": 6}
 
@@ -52,6 +53,7 @@ def study(**changes: object) -> dict[str, object]:
         ({"selection": {"score": "frechet", "embedding": "pixel"}}, "did you mean 'pixels'?"),
         ({"search": {"method": "tpes"}}, "did you mean 'tpe'?"),
         ({"halving": {"factor": 1}}, "factor: found 1, wanted a whole number ≥ 2"),
+        ({"halving": {"saved": "draws", "stop": False}}, "'draws' with stop=false, which saves nothing"),
         ({"report": {"metrics": ["fidd"]}}, "unknown metric 'fidd'"),
         ({"base": "lucic"}, "unknown base of study 'lucic'"),
         ({"base": "lucic-wide", "common": 5}, "common: found 5, wanted options and their values"),

@@ -77,6 +77,43 @@ def test_equal_arms_are_not_told_apart():
     assert "where" not in said(study, "re-trained winners")
 
 
+def watched(arm, number, scores):
+    """A trial that was scored at 1/9, 1/3 and the whole of its budget."""
+    spent = [{"flops": share * 9e13} for share in (1 / 9, 1 / 3, 1)]
+    rungs = [
+        {"share": share, "score": value, "spent": amount}
+        for share, value, amount in zip((1 / 9, 1 / 3, 1), scores, spent, strict=True)
+    ]
+    return replace(trial(arm, number, scores[-1], flops=9e13), rungs=rungs)
+
+
+def test_rungs_tell_who_is_ahead_when_and_what_halving_would_have_found(tmp_path):
+    early = [watched("early", i, (20 + i, 19 + i, 18 + i)) for i in range(9)]
+    late = [
+        watched("late", i, (50 - i, 30 + i, 10 + i)) for i in range(9)
+    ]  # the last one looks best at first
+    study = results([*early, *late, *(watched("flat", i, (30, 29, 28)) for i in range(9))])
+    rungs = analyse(study).rungs
+    assert rungs.best["late"] == (42, 30, 10)
+    assert [rungs.ahead(i, False) for i in range(3)] == ["early", "early", "late"]
+    assert [found.tau for found in rungs.agreement] == pytest.approx([-1 / 3, -1 / 3])
+    # three of nine go on from 1/9, one of them from 1/3
+    assert all(h.cost == pytest.approx((6 * 1 / 9 + 2 * 1 / 3 + 1) / 9) for h in rungs.halved.values())
+    assert (rungs.halved["early"].score, rungs.halved["early"].behind) == (18, 0)
+    assert (rungs.halved["late"].score, rungs.halved["late"].behind) == (16, pytest.approx(0.6))
+    assert "after 1/9 of the budget: early" in said(study, "depend on the budget")
+    page = write_study_report(study, tmp_path).read_text(encoding="utf-8")
+    assert "At parts of the budget" in page
+    assert [row["behind"] for row in read(tmp_path / "tables" / "rungs.csv")] == ["0.0", "0.6", "0.0"]
+
+
+def test_rungs_where_trials_were_given_up_say_nothing():
+    rows = [watched("a", i, (20 + i, 19 + i, 18 + i)) for i in range(4)]
+    assert analyse(results(rows)).rungs is not None
+    halted = replace(rows[3], status="halted", rungs=rows[3].rungs[:1])
+    assert analyse(results([*rows[:3], halted])).rungs is None
+
+
 def test_an_arm_is_best_only_if_it_is_by_every_measure():
     draws = [*normal("a", 20), *normal("b", 50), *normal("c", 60)]
     wins = tuple(retrained(arm, s, fid=mean + s / 10) for arm, mean in zip("abc", (20, 50, 60), strict=True)

@@ -123,6 +123,12 @@ def test_the_elbo_meets_the_exact_likelihood_where_the_posterior_is_exact():
     torch.testing.assert_close(bound, exact, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["vae", "conditional-vae", "beta-vae", "iwae"])
+def test_vaes_hand_the_norm_of_their_gradients_to_training(name):
+    assert catalogue.create(name, spec=BINARY, max_grad_norm=2.0, **SMALL).max_grad_norm == 2
+    assert catalogue.create(name, spec=BINARY, **SMALL).max_grad_norm is None
+
+
 def test_a_closed_form_is_refused_where_there_is_none():
     with pytest.raises(OptionError, match="kl: found 'analytic' with prior=vampprior"):
         catalogue.create("vae", spec=BINARY, prior="vampprior", kl="analytic")

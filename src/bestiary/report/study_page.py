@@ -14,6 +14,7 @@ from bestiary.report.study_sections import (
     effects_section,
     elsewhere_section,
     ordered,
+    rungs_section,
     table_section,
     winners_section,
 )
@@ -48,6 +49,7 @@ def render(analysis: Analysis, drawn: Mapping[str, str], folder: Path) -> str:
         ("verdict", "Verdict", _verdict(analysis)),
         ("table", "Table", table_section(analysis)),
         ("curves", "Best of k", curves_section(analysis, drawn)),
+        ("rungs", "On the way", rungs_section(analysis)),
         ("draws", "Draws", draws_section(analysis, drawn)),
         ("winners", "Winners", winners_section(analysis, drawn)),
         ("sensitivity", "Hyper-parameters", effects_section(analysis, drawn)),

@@ -15,6 +15,7 @@ from bestiary.study.analysis.findings import (
     interval,
     number,
     p_value,
+    part,
     share,
     title,
 )
@@ -100,6 +101,36 @@ def curves_section(analysis: Analysis, drawn: Mapping[str, str]) -> str:
         "curves", "Best of k draws", paragraph(words), f'<div class="beside">{pair}</div>', names,
         paragraph(more), _panels(panels),
     )  # fmt: skip
+
+
+def rungs_section(analysis: Analysis) -> str:
+    """Every arm's best draw at parts of the budget, and what halving would have come to."""
+    rungs = analysis.rungs
+    if rungs is None:
+        return ""
+    words = (
+        f"{title(analysis.results.score)} of each arm's best draw after a part of its budget; all went on."
+        " Then what successive halving of the same draws would have chosen, by how much that is behind the"
+        f" best, and the share of the arm's {analysis.unit} that it would have spent."
+    )
+    firsts = [rungs.ahead(rung, analysis.results.maximise) for rung in range(len(rungs.shares))]
+    rows = []
+    for arm in ordered(analysis):
+        best, halved = rungs.best[arm.name], rungs.halved[arm.name]
+        cells = [number(value) if math.isfinite(value) else "–" for value in best]
+        cells = [f"<b>{c}</b>" if firsts[i] == arm.name else c for i, c in enumerate(cells)]
+        cells += ["–" if halved.score is None else number(halved.score)]
+        cells += ["–" if halved.behind is None else share(halved.behind), share(halved.cost)]
+        rows.append([_arm(analysis, arm), *cells])
+    header = [
+        "Arm",
+        *(f"{text(part(each))}<small>of the budget</small>" for each in rungs.shares),
+        "Halving<small>would choose</small>",
+        "Behind",
+        f"{text(analysis.unit)}<small>of all draws'</small>",
+    ]
+    label = "Best draws at parts of the budget, and successive halving"
+    return section("rungs", "At parts of the budget", paragraph(words), table(label, header, rows))
 
 
 def draws_section(analysis: Analysis, drawn: Mapping[str, str]) -> str:

@@ -29,6 +29,7 @@ from bestiary.study.analysis.findings import (
     interval,
     number,
 )
+from bestiary.study.analysis.rungs import at_rungs
 from bestiary.study.analysis.statistics import (
     LEVEL,
     BestOfK,
@@ -88,6 +89,7 @@ def analyse(results: StudyResults, level: float = LEVEL) -> Analysis:
         elsewhere=_transfer(arms),
         agreement={name: _over_draws(results, name) for name in other},
         between={pair: _over_arms(results, arms, *pair) for pair in combinations(scores, 2)},
+        rungs=at_rungs(results, unit),
     )  # fmt: skip
 
 

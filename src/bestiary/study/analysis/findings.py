@@ -3,10 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from bestiary.scores import SCORES
 from bestiary.study.analysis.effects import Agreement, Difference, Effect, Share, Spread
+from bestiary.study.analysis.rungs import Rungs
 from bestiary.study.analysis.statistics import BestOfK, Floats, Pair, letters
 from bestiary.study.analysis.trials import StudyResults, Trial
 
@@ -150,6 +152,7 @@ class Analysis:
         elsewhere: data to score to the agreement of the arms' order there with that on the study's data.
         agreement: other score to its agreement with the selection score over all draws that have both.
         between: two of `scores` to the agreement of the winners' orders.
+        rungs: who is ahead at parts of the budget, if all trials were scored there.
     """
 
     results: StudyResults
@@ -169,6 +172,7 @@ class Analysis:
     elsewhere: Mapping[str, Mapping[str, Agreement | None]]
     agreement: Mapping[str, Agreement | None]
     between: Mapping[tuple[str, str], Agreement | None]
+    rungs: Rungs | None
 
     @property
     def main(self) -> tuple[str, ...]:
@@ -207,6 +211,11 @@ def interval(low: float, high: float) -> str:
     if math.isinf(high):
         return f"{number(low)} or more" if math.isfinite(low) else "nothing but failures"
     return f"{number(low)} to {number(high)}" if math.isfinite(low) else f"{number(high)} or less"
+
+
+def part(share: float) -> str:
+    """A share of a budget as a fraction: "1/9"."""
+    return "all" if share == 1 else str(Fraction(share).limit_denominator(10_000))
 
 
 def p_value(p: float) -> str:

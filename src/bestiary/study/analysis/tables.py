@@ -32,7 +32,7 @@ class Table:
 def tables(analysis: Analysis) -> tuple[Table, ...]:
     """Every table of a study's report; those without a row are left out."""
     made = (_arms(analysis), _draws(analysis), _best_of_k(analysis), _pairs(analysis), _winners(analysis),
-            _matches(analysis), _effects(analysis), _agreement(analysis))  # fmt: skip
+            _matches(analysis), _effects(analysis), _agreement(analysis), _rungs(analysis))  # fmt: skip
     return tuple(table for table in made if table.rows)
 
 
@@ -203,6 +203,21 @@ def _agreement(analysis: Analysis) -> Table:
     ]
     rows = tuple((what, a.tau, a.p, a.n) for what, a in found if a)
     return Table("agreement", "Kendall's rank correlations.", ("between", "tau", "p", "n"), rows)
+
+
+def _rungs(analysis: Analysis) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    header: tuple[str, ...] = ()
+    if (found := analysis.rungs) is not None:
+        header = ("arm", *(f"best_at_{share:.3g}" for share in found.shares), "halving", "behind", "cost")
+        for arm, best in found.best.items():
+            halved = found.halved[arm]
+            rows.append((arm, *best, halved.score, halved.behind, halved.cost))
+    caption = (
+        "The best draw of each arm at shares of the budget; what successive halving would have chosen, by"
+        " which share it is behind the best, and the share of the compute that it would have spent."
+    )
+    return Table("rungs", caption, header, tuple(rows))
 
 
 def _shown(value: object) -> Cell:

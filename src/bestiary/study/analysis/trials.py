@@ -83,6 +83,13 @@ def best_trial(trials: Iterable[Trial], maximise: bool) -> Trial | None:
     return min(scored, key=lambda found: found[:2], default=(0.0, 0, None))[2]
 
 
+def promoted(scores: Mapping[int, float | None], enter: int, maximise: bool) -> list[int]:
+    """The best `enter` trials of a rung, of equal scores the earlier; without a score none goes on."""
+    sign = -1 if maximise else 1
+    ranked = sorted((sign * score, number) for number, score in scores.items() if score is not None)
+    return sorted(number for _, number in ranked[:enter])
+
+
 @dataclass(frozen=True, kw_only=True)
 class StudyResults:
     """All that a study has found: what the statistics and the report are made from.
@@ -160,7 +167,9 @@ class StudyResults:
             if set(plain) - known:
                 raise ValueError(f"unknown fields {', '.join(sorted(set(plain) - known))}")
             plain["arms"] = tuple(plain["arms"])
-            plain["trials"] = tuple(Trial(**row) for row in plain["trials"])
+            plain["trials"] = tuple(
+                Trial(**{**row, "rungs": tuple(row.get("rungs", ()))}) for row in plain["trials"]
+            )
             for name in ("retrained", "elsewhere"):
                 plain[name] = tuple(Retrained(**row) for row in plain[name])
             return cls(**plain)

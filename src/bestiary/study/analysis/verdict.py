@@ -5,7 +5,17 @@ from itertools import combinations
 
 from bestiary.scores import SCORES
 from bestiary.study.analysis.effects import Agreement
-from bestiary.study.analysis.findings import Analysis, Lead, Order, direction, p_value, share, title
+from bestiary.study.analysis.findings import (
+    Analysis,
+    Lead,
+    Order,
+    direction,
+    p_value,
+    part,
+    share,
+    title,
+)
+from bestiary.study.analysis.rungs import Rungs
 from bestiary.study.verdict import Finding, listed
 
 _NAMED = 4
@@ -171,6 +181,8 @@ def _budget(analysis: Analysis) -> Finding:
     bought = [f"{_ahead(lead)} from {amount(lead.start, analysis.unit)}" for lead in by_compute]
     if bought:
         text += f" By compute, from what pays for a draw of every arm: {_stretches(bought)}."
+    if analysis.rungs:
+        text += f" {_on_the_way(analysis, analysis.rungs)}"
     if len(analysis.ks) > 1:
         last = analysis.ks[-1]
         turned = [
@@ -190,6 +202,20 @@ def _budget(analysis: Analysis) -> Finding:
     elif reach < most:
         text += f" Beyond k = {reach} there are too few draws for a band, and a lead is of these only."
     return Finding(topic, text)
+
+
+def _on_the_way(analysis: Analysis, rungs: Rungs) -> str:
+    heads = [rungs.ahead(rung, analysis.results.maximise) or "no arm" for rung in range(len(rungs.shares))]
+    said = [f"{part(share)} of the budget: {head}" for share, head in zip(rungs.shares, heads, strict=True)]
+    text = f"The best draw of all after {'; after '.join(said)}."
+    taus = [
+        f"{found.tau:.2f} after {part(share)}"
+        for share, found in zip(rungs.shares, rungs.agreement, strict=False)
+        if found
+    ]
+    if taus:
+        text += f" Kendall's τ of the arms' order by their best draws with that at the end: {listed(taus)}."
+    return text
 
 
 def _reach(analysis: Analysis) -> int:

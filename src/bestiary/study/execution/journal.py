@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from bestiary.errors import RunError
+from bestiary.study.analysis.trials import promoted
 from bestiary.study.execution.work import now
 from bestiary.study.plan.design import Study
 from bestiary.study.search import halving
@@ -98,7 +99,7 @@ class State:
             if len(found) < len(members):
                 break
             scores = {number: self.score(result) for number, result in found.items()}
-            members = halving.promoted(scores, halving.quota(n, rung, plan), self.study.selection.maximise)
+            members = promoted(scores, halving.quota(n, rung, plan), self.study.selection.maximise)
             entered |= dict.fromkeys(members, rung)
         return entered
 

@@ -9,8 +9,6 @@ References:
     arXiv 1502.07943; rungs as in *Hyperband* (Li et al., 2018), arXiv 1603.06560.
 """
 
-from collections.abc import Mapping
-
 from bestiary.study.plan.design import Halving, Study
 
 
@@ -40,10 +38,3 @@ def draws(study: Study) -> int:
     while cost(n + 1, study.halving) <= study.draws + 1e-9:
         n += 1
     return n
-
-
-def promoted(scores: Mapping[int, float | None], enter: int, maximise: bool) -> list[int]:
-    """The best `enter` trials of a rung, of equal scores the earlier; without a score none goes on."""
-    sign = -1 if maximise else 1
-    ranked = sorted((sign * score, number) for number, score in scores.items() if score is not None)
-    return sorted(number for _, number in ranked[:enter])
