@@ -35,16 +35,15 @@ SETTINGS = {
     "hidden": [256, 128],
     "activation": "relu",
     "learning_rate": 1e-3,
-    "warmup": 20.0,
     "batch_size": 64,
 }
 
 
-def row(model, dim, seed, budget):
+def row(model, dim, seed, budget, warmup):
     """One training."""
     adam = {"optimizer": "adam"} if model == "vae" else {}
     published = f"{PUBLISHED[dim][model != 'vae']} at the end of a longer training"
-    return Row(model, budget, published, {**SETTINGS, **adam, "latent_dim": dim}, seed)
+    return Row(model, budget, published, {**SETTINGS, **adam, "warmup": warmup, "latent_dim": dim}, seed)
 
 
 def table(out):
@@ -73,6 +72,7 @@ def main():
     parser.add_argument("--dims", type=int, nargs="+", default=[2, 5, 10, 20], choices=PUBLISHED)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--budget", default="100 epochs", help="of each training")
+    parser.add_argument("--warmup", type=float, default=20.0, help="epochs")
     parser.add_argument("--runs", type=Path, default=Path("runs/spherical"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/spherical"))
     options = parser.parse_args()
@@ -81,7 +81,7 @@ def main():
             for model in ("vae", "spherical-vae"):
                 name = f"{model}-{dim}-{seed}"
                 if not (options.out / f"{name}.json").exists():
-                    one = row(model, dim, seed, options.budget)
+                    one = row(model, dim, seed, options.budget, options.warmup)
                     run_row(name, one, options.runs, options.out, particles=500)
     table(options.out)
 
