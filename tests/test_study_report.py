@@ -101,7 +101,9 @@ def test_rungs_tell_who_is_ahead_when_and_what_halving_would_have_found(tmp_path
     assert all(h.cost == pytest.approx((6 * 1 / 9 + 2 * 1 / 3 + 1) / 9) for h in rungs.halved.values())
     assert (rungs.halved["early"].score, rungs.halved["early"].behind) == (18, 0)
     assert (rungs.halved["late"].score, rungs.halved["late"].behind) == (16, pytest.approx(0.6))
-    assert "after 1/9 of the budget: early" in said(study, "depend on the budget")
+    assert "after 1/9 early's, after 1/3 early's, and at the end late's" in said(
+        study, "depend on the budget"
+    )
     page = write_study_report(study, tmp_path).read_text(encoding="utf-8")
     assert "At parts of the budget" in page
     assert [row["behind"] for row in read(tmp_path / "tables" / "rungs.csv")] == ["0.0", "0.6", "0.0"]

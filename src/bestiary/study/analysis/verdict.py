@@ -206,8 +206,9 @@ def _budget(analysis: Analysis) -> Finding:
 
 def _on_the_way(analysis: Analysis, rungs: Rungs) -> str:
     heads = [rungs.ahead(rung, analysis.results.maximise) or "no arm" for rung in range(len(rungs.shares))]
-    said = [f"{part(share)} of the budget: {head}" for share, head in zip(rungs.shares, heads, strict=True)]
-    text = f"The best draw of all after {'; after '.join(said)}."
+    *before, last = heads
+    said = [f"after {part(share)} {head}'s" for share, head in zip(rungs.shares, before, strict=False)]
+    text = f"Of all draws, in shares of a budget, the best is {', '.join(said)}, and at the end {last}'s."
     taus = [
         f"{found.tau:.2f} after {part(share)}"
         for share, found in zip(rungs.shares, rungs.agreement, strict=False)
