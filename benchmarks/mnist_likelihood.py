@@ -6,6 +6,7 @@ Each ROW names a model, its settings and its budget. Interrupted, the same comma
 the training. Autoregressive models have exact likelihoods; the others the importance-weighted bound of 5,000
 codes for each of the 10,000 test images, the number of the papers, with their ELBO and active units. One JSON
 file a row: command, seed, versions, time, the training's curve and the result. `--table` prints them all.
+`vampprior --picture FILE` draws the pseudo-images of a finished training, above samples.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import torch
 from finished_run import finished_run
 
 import bestiary
+from bestiary.runs.pictures import image_grid
 
 _BURDA = {
     "hidden": [200, 200],
@@ -164,6 +166,13 @@ def table(folder):
             )
 
 
+def picture(run, n=40):
+    """The first pseudo-images of a VampPrior, clamped as the model sees them, and below them samples."""
+    model = bestiary.load(run)
+    samples = model.sample(n, generator=torch.Generator().manual_seed(0))
+    return image_grid(torch.cat([model.prior.examples().detach()[:n], samples]), columns=n // 2)
+
+
 def run_row(name, row, runs, out, particles=5000):
     """Train a row, or go on with it, measure it, and write its JSON file."""
     data = bestiary.load_data("mnist", binarise="dynamic")
@@ -199,8 +208,11 @@ def main():
     parser.add_argument("--runs", type=Path, default=Path("runs/mnist"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/mnist-likelihood"))
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--picture", type=Path, metavar="FILE")
     options = parser.parse_args()
-    if options.table or not options.row:
+    if options.picture:
+        picture(options.runs / options.row).save(options.picture)
+    elif options.table or not options.row:
         table(options.out)
     else:
         run_row(options.row, ROWS[options.row], options.runs, options.out)
