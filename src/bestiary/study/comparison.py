@@ -100,6 +100,7 @@ def compare(
     prepare(folder, resume)
     if resume:
         _check_same_comparison(folder, arms)
+    earlier = _seconds_trained(folder)
     say("scoring real data against real data")  # first, so that what cannot be scored is told before training
     floor = evaluator.floor(metrics)
     for note in floor.notes:
@@ -142,7 +143,7 @@ def compare(
         | {"python": platform.python_version()},
         hardware=hardware(),
         date=datetime.now(UTC).strftime("%Y-%m-%d"),
-        seconds_total=time.perf_counter() - start,
+        seconds_total=earlier + time.perf_counter() - start,
     )
     with told_in_one_line("out"):
         comparison.save(folder)
@@ -161,6 +162,12 @@ def _check_same_comparison(folder: Path, arms: Collection[str]) -> None:
             f"models: found {', '.join(arms)}, but the comparison in {folder} has {', '.join(lost)} too:"
             " name all of them, or choose another --out"
         )
+
+
+def _seconds_trained(folder: Path) -> float:
+    """What training took before a comparison went on."""
+    states = [Run(path.parent).state for path in folder.glob("runs/*/state.json")]
+    return sum(float(state["clock"]["seconds"]) for state in states)
 
 
 def _arms(

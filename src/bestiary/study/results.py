@@ -128,7 +128,8 @@ class Comparison:
         versions: of the package and of what it is built on.
         hardware: in words.
         date: when it ended.
-        seconds_total: training, sampling and scoring together.
+        seconds_total: training, sampling and scoring together; of a comparison that was interrupted, its
+            scoring before that is left out.
     """
 
     data: str
