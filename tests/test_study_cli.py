@@ -104,6 +104,7 @@ MISTAKES = {
     "study run small.yaml --workers 0": "--workers: found '0', wanted a whole number ≥ 1",
     "study run field.yaml": "unknown option of field.yaml 'bugdet': did you mean 'budget'?",
     "study show small.yaml": "holds no study, wanted a folder that `bestiary study run` has written",
+    "study report nowhere": "nowhere: holds no study, wanted a folder that `bestiary study run` has written",
     "study shwo x": "unknown command 'shwo': did you mean 'show'?",
 }
 

@@ -43,6 +43,7 @@ def study(**changes: object) -> dict[str, object]:
         ),
         ({"arms": {"vae": {"space": {"latent_dim": {"low": 1.5, "high": 2}}}}}, "found 1.5, wanted a whole"),
         ({"arms": {"vae": {"space": {"latent_dim": [0]}}}}, "space of latent_dim: latent_dim: found 0"),
+        ({"arms": {"ns-gan": {"space": {"beta1": {"low": 0, "high": 2}}}}}, "beta1: found 2.0, wanted a"),
         ({"arms": {"vae": {"space": {"latent_dim": 3}}}}, "wanted {low, high, log} or a list of choices"),
         ({"common": {"chanels": 8}}, "unknown option of any arm 'chanels': did you mean 'channels'?"),
         ({"budget": "5 epocs"}, "did you mean 'epochs'?"),

@@ -123,7 +123,8 @@ def resolve(
     schema = options(target)
     for name in settings:
         if name not in schema:
-            hint = f"(`bestiary models {owner}` lists the options)" if inspect.isclass(target) else ""
+            is_model = inspect.isclass(target) and ":" not in owner  # no name of a model: "arms: mine"
+            hint = f"(`bestiary models {owner}` lists the options)" if is_model else ""
             raise unknown_name(f"option of {owner}", name, schema, hint)
     resolved = {}
     for name, option in schema.items():

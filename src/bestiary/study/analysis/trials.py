@@ -175,4 +175,6 @@ class StudyResults:
             return cls(**plain)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             wanted = "wanted a folder that `bestiary study run` has written"
+            if isinstance(error, FileNotFoundError):
+                raise RunError(f"{folder}: holds no study, {wanted}") from None
             raise RunError(f"{folder}: cannot read the results of a study ({error}), {wanted}") from error

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
 
@@ -117,10 +118,10 @@ def _dimension(
         return Range(valid(_as_whole(low, owner)), valid(_as_whole(high, owner)), log, whole)
 
     def inside(end: float, other: float) -> float:
-        try:
-            return float(valid(end))
-        except OptionError:  # valid only from inside, as 1 of [0, 1)
-            return float(valid(math.nextafter(end, other)))
+        for value in (end, math.nextafter(end, other)):  # an end may be open, as 1 of [0, 1)
+            with suppress(OptionError):
+                return float(valid(value))
+        return float(valid(end))  # raises with the number that was written
 
     return Range(inside(low, high), inside(high, low), log)
 
